@@ -1,0 +1,48 @@
+# What a developer runs. Needs Python >= 3.11, Node >= 20, git and make; everything else is installed below this folder.
+#
+#   make up      the embedded Supabase, a demo organization and the backend
+#   make down    stop them; the data stays
+#   make status  what runs
+#   make test    every check and every test
+#   make check   the checks that need no database
+#   make demo    a guided tour against what `make up` started
+#   make lock    write the lock files anew
+SHELL := /bin/sh
+BIN := .venv/bin
+MIGRATIONS := $(wildcard supabase/migrations/*.sql)
+.DEFAULT_GOAL := help
+.PHONY: help install up down status demo check test lock
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+# Quick when the lock files are those of the last installation.
+install:
+	@./.ci/install
+
+up: install
+	@$(BIN)/python -m backend.cli up
+
+down:
+	@if [ -x $(BIN)/python ]; then $(BIN)/python -m backend.cli down; else echo 'Nothing is installed, so nothing runs.'; fi
+
+status demo: install
+	@$(BIN)/python -m backend.cli $@
+
+check: install
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/squawk --assume-in-transaction --pg-version 17 --include=require-table-schema $(MIGRATIONS)
+
+test: check
+	$(BIN)/python -m pytest
+
+# Needs `uv`. The runtime lock is what an operator installs, the development lock is what `make` installs.
+lock:
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+		pyproject.toml --output-file requirements/runtime.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+		pyproject.toml --extra stack --group dev --output-file requirements/dev.txt
+	npm install --package-lock-only

@@ -1,0 +1,1 @@
+"""Clearfloor: an LLM inference gateway for teams that live on Supabase."""

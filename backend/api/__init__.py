@@ -1,0 +1,1 @@
+"""HTTP in and out. No SQL, no provider names, no routing rules."""

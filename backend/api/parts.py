@@ -1,0 +1,50 @@
+"""What the routes work with: made once by ``backend.app``, handed over with the application."""
+
+from dataclasses import dataclass, field
+
+from fastapi import Request
+
+from backend.api.identity import Identities
+from backend.dispatch.dispatcher import Dispatcher
+from backend.errors import StoreUnavailableError
+from backend.routing.catalogue import Catalogue
+from backend.settings import Settings
+from backend.store.client import RETRY_AFTER_SECONDS, DataApi
+
+
+@dataclass(slots=True)
+class LiveCatalogue:
+    """The catalogue as it was read last. ``current`` is None before the first time, ``fresh`` False while it fails."""
+
+    current: Catalogue | None = None
+    fresh: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts of the running backend."""
+
+    settings: Settings
+    data_api: DataApi
+    identities: Identities
+    dispatcher: Dispatcher
+    live_catalogue: LiveCatalogue = field(default_factory=LiveCatalogue)
+
+    def catalogue(self) -> Catalogue:
+        """Return the catalogue.
+
+        Raises:
+            StoreUnavailableError: it has not been read yet.
+        """
+        if self.live_catalogue.current is None:
+            raise StoreUnavailableError(
+                "The catalogue has not been read yet: the record cannot be reached. Try again shortly.",
+                retry_after_seconds=RETRY_AFTER_SECONDS,
+            )
+        return self.live_catalogue.current
+
+
+def parts_of(request: Request) -> Parts:
+    """Return the parts of the application that serves a request."""
+    parts: Parts = request.app.state.parts
+    return parts

@@ -1,0 +1,94 @@
+"""The composition root: settings become parts, parts become an application. The only file that knows everything."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import httpx
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+
+from backend.api import chat, decisions, health, models
+from backend.api.errors import add_error_handlers
+from backend.api.identity import AGENT_HEADER, Identities
+from backend.api.parts import Parts
+from backend.api.tokens import TokenVerifier
+from backend.background import Sweeper, refresh_catalogue, repeat
+from backend.dispatch.completions import Completions
+from backend.dispatch.cooldowns import Cooldowns
+from backend.dispatch.dispatcher import Dispatcher
+from backend.providers.openai import OpenAIProvider
+from backend.settings import Settings
+from backend.store.client import DataApi, http_client
+from backend.store.record import Record
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """Make the application, by default from the environment's settings.
+
+    Raises:
+        pydantic.ValidationError: a setting is missing or wrong.
+    """
+    settings = settings or Settings()
+    app = FastAPI(title="Clearfloor", lifespan=_lifespan, docs_url=None, redoc_url=None)
+    app.state.settings = settings
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=settings.allowed_origins,
+        allow_methods=["GET", "POST"],
+        allow_headers=["authorization", "content-type", AGENT_HEADER],
+        expose_headers=[*chat.EXPOSED_HEADERS, "retry-after", "x-should-retry"],
+    )
+    add_error_handlers(app)
+    for module in (chat, models, decisions, health):
+        app.include_router(module.router)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    settings: Settings = app.state.settings
+    async with AsyncExitStack() as stack:
+        store_http = await stack.enter_async_context(http_client(settings))
+        provider_http = await stack.enter_async_context(_provider_client(settings))
+        parts = _parts(settings, store_http, provider_http)
+        stack.push_async_callback(parts.dispatcher.completions.drain)
+        app.state.parts = parts
+        sweeper = Sweeper(parts)
+        tasks = [
+            asyncio.create_task(repeat(lambda: refresh_catalogue(parts), settings.catalogue_refresh_seconds)),
+            asyncio.create_task(repeat(sweeper.sweep, settings.sweep_interval_seconds)),
+        ]
+        yield
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _parts(settings: Settings, store_http: httpx.AsyncClient, provider_http: httpx.AsyncClient) -> Parts:
+    data_api = DataApi(settings, store_http)
+    record = Record(
+        data_api, lease_seconds=settings.lease_seconds, retry_seconds=settings.store_retry_seconds
+    )
+    dispatcher = Dispatcher(
+        record=record,
+        providers={"openai": OpenAIProvider(provider_http, settings.provider_connect_timeout_seconds)},
+        cooldowns=Cooldowns(),
+        completions=Completions(
+            wait_seconds=settings.completion_wait_seconds, most=settings.max_pending_completions
+        ),
+        settings=settings,
+    )
+    identities = Identities(settings, data_api, TokenVerifier(settings, store_http))
+    return Parts(settings, data_api, identities, dispatcher)
+
+
+def _provider_client(settings: Settings) -> httpx.AsyncClient:
+    # A redirect would carry the provider's key to an address that no operator has entered.
+    return httpx.AsyncClient(
+        follow_redirects=False,
+        limits=httpx.Limits(
+            max_connections=settings.provider_connections,
+            max_keepalive_connections=settings.provider_connections,
+        ),
+    )

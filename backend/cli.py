@@ -1,0 +1,59 @@
+"""The `clearfloor` command.
+
+A sub-command is one line in ``_COMMANDS``: what it does, and the function ``(arguments) -> exit code`` that
+does it. That module is imported only when its command is called.
+"""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from backend.stack.errors import StackError
+
+_INTERRUPTED = 130
+
+
+class _Command(NamedTuple):
+    help: str
+    target: str
+
+
+_COMMANDS = {
+    "serve": _Command("run the backend", "backend.serve:main"),
+    "up": _Command("start the embedded Supabase and a backend on this machine", "backend.stack.commands:up"),
+    "down": _Command("stop what `up` started; the data stays", "backend.stack.commands:down"),
+    "status": _Command("tell what `up` started and what of it still runs", "backend.stack.commands:status"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one sub-command and return its exit code; a refusal is one line on standard error."""
+    given = _parser().parse_args(arguments)
+    module, _, function = _COMMANDS[given.command].target.partition(":")
+    run = getattr(importlib.import_module(module), function)
+    try:
+        return int(run(given.arguments))
+    except (StackError, PermissionError) as error:
+        print(f"clearfloor {given.command}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+
+
+def _parser() -> argparse.ArgumentParser:
+    lines = [f"  {name:<10} {command.help}" for name, command in _COMMANDS.items()]
+    parser = argparse.ArgumentParser(
+        prog="clearfloor",
+        description="An LLM inference gateway for teams that live on Supabase.",
+        epilog="\n".join(["commands:", *lines]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("command", choices=_COMMANDS, metavar="command")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="see `clearfloor <command> --help`")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Carries decisions out: attempts, 429 retry, failover, cooldowns, streams, completion."""

@@ -1,0 +1,47 @@
+"""What dispatch is asked to carry out, and what it hands back."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from backend.providers.types import ChatAnswer
+from backend.routing.rank import Ranking, Scored
+from backend.store.record import Completed, DecisionOpening
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A decided request: the decision to open, the ranking to work through and the body to send.
+
+    Attributes:
+        body: the caller's body without what is Clearfloor's own; ``model`` and the limit are set per candidate.
+        body_bytes: its size as it came, to estimate usage by where a provider reports none.
+        names_output_limit: the caller set the limit itself (in ``body``); else ``output_limit_tokens`` is sent.
+        wants_usage: the caller asked for usage at the end of its stream.
+        may_fail_over: whether other candidates may be tried after the first.
+    """
+
+    decision: DecisionOpening
+    ranking: Ranking
+    body: Mapping[str, Any]
+    body_bytes: int
+    choices: int
+    output_limit_tokens: int
+    names_output_limit: bool
+    wants_usage: bool
+    may_fail_over: bool
+
+    @property
+    def stream(self) -> bool:
+        """Whether the answer is to be streamed."""
+        return self.decision.stream
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A plain answer, its decision completed. ``completed`` None: the record was away, completion goes on."""
+
+    scored: Scored
+    attempts: int
+    answer: ChatAnswer
+    completed: Completed | None

@@ -1,0 +1,110 @@
+"""What a caller is told when the record refused to open or raise a reservation, or nobody answered."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from backend.dispatch.order import Order
+from backend.errors import (
+    AccessDeniedError,
+    AllCandidatesFailedError,
+    AuthenticationError,
+    ClearfloorError,
+    DispatchError,
+    InsufficientFundsError,
+    NoCandidateClearsFloorError,
+    ProviderRejectedRequestError,
+    SpendCapError,
+)
+from backend.store.record import Opened
+from backend.units import usd
+
+
+def refused(opened: Opened, decision_id: UUID) -> ClearfloorError:
+    """Return the error of a refusal by the record."""
+    refusal = opened.refusal
+    if opened.outcome_status == "rejected_funds":
+        return InsufficientFundsError(
+            f"The wallet cannot take this request: it may cost up to {_usd(refusal, 'needed')}, the balance is"
+            f" {_usd(refusal, 'balance')} and {_usd(refusal, 'held')} of it is held by requests under way."
+            " Nothing was called or charged. Top up, ask for fewer output tokens, or wait for those requests.",
+            decision_id=decision_id,
+            details=refusal,
+        )
+    if opened.outcome_status == "rejected_cap":
+        return SpendCapError(
+            f"The {refusal.get('scope')}'s cap for the {refusal.get('window')} cannot take this request: it may cost"
+            f" up to {_usd(refusal, 'needed')}; of {_usd(refusal, 'cap')}, {_usd(refusal, 'spent')} is spent and"
+            f" {_usd(refusal, 'held')} held by requests under way. Nothing was called or charged."
+            f" {_resets(refusal)}",
+            decision_id=decision_id,
+            details=refusal,
+            retry_after_seconds=_seconds_until(refusal.get("resets_at")),
+        )
+    if opened.outcome_status == "rejected_inactive":
+        return AccessDeniedError("The agent is switched off. Nothing was called.", decision_id=decision_id)
+    if opened.outcome_status == "rejected_key":
+        return AuthenticationError(
+            "The key was revoked, or the membership has ended. Nothing was called.", decision_id=decision_id
+        )
+    return AllCandidatesFailedError(
+        f"The request is already over ({opened.outcome_status}).", decision_id=decision_id
+    )
+
+
+def nothing_clears(order: Order) -> NoCandidateClearsFloorError:
+    """Return the error of a request that no candidate is good enough for."""
+    best = order.ranking.best_quality
+    there_is = (
+        "no candidate fits the request otherwise" if best is None else f"the best that fits has {best:g}"
+    )
+    reasons = sorted({str(scored.rejected) for scored in order.ranking.rejected})
+    return NoCandidateClearsFloorError(
+        f"No candidate clears the floor of {order.decision.floor} for the task `{order.decision.task}`:"
+        f" {there_is}. Nothing was called. Lower the floor, or lift the constraint that rejects the others"
+        f" ({', '.join(reasons) or 'the catalogue is empty'}).",
+        decision_id=order.decision.id,
+        details={"floor": order.decision.floor, "best_quality": best, "reject_reasons": reasons},
+    )
+
+
+def nobody_answered(
+    order: Order, error: DispatchError | None, earliest_seconds: float | None
+) -> ClearfloorError:
+    """Return the error after the last candidate: the provider's own if the request is wrong, else that all failed."""
+    decision_id = order.decision.id
+    if error and not error.fails_over:
+        return ProviderRejectedRequestError(
+            error.message, status=error.status or 400, decision_id=decision_id
+        )
+    if error:
+        return AllCandidatesFailedError(
+            f"Every candidate that clears the floor failed; the last with {error.error_class}: {error.message}."
+            f" What was tried is in GET /v1/decisions/{decision_id}; failed attempts are not charged.",
+            decision_id=decision_id,
+            retry_after_seconds=earliest_seconds,
+        )
+    failure = AllCandidatesFailedError(
+        "Every candidate that clears the floor is unavailable for now. Nothing was called or charged.",
+        decision_id=decision_id,
+        retry_after_seconds=earliest_seconds,
+    )
+    # Coming back at the stated moment does mend this one.
+    failure.should_retry = None
+    return failure
+
+
+def _usd(refusal: Mapping[str, Any], what: str) -> str:
+    return f"{usd(refusal[f'{what}_nano_usd'])} USD"
+
+
+def _resets(refusal: Mapping[str, Any]) -> str:
+    resets_at = refusal.get("resets_at")
+    return f"The window resets at {resets_at}." if resets_at else "A lifetime cap does not reset: raise it."
+
+
+def _seconds_until(moment: str | None) -> float | None:
+    if moment is None:
+        return None
+    return max(0.0, (datetime.fromisoformat(moment) - datetime.now(UTC)).total_seconds())

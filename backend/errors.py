@@ -1,0 +1,204 @@
+"""The errors of Clearfloor, and how each looks to a caller.
+
+::
+
+    ClearfloorError                    status, code, whether a retry can mend it, when to come back
+    ├── InvalidRequestError            400  the request itself is wrong; names the field
+    ├── RequestTooLargeError           413
+    ├── AuthenticationError            401  no key, an unknown one, a token that does not verify
+    ├── AccessDeniedError              403  known, but not allowed: no such agent, agent inactive
+    ├── NotFoundError                  404
+    ├── InsufficientFundsError         402  the wallet
+    ├── SpendCapError                  429  a cap; comes back when the window does
+    ├── NoCandidateClearsFloorError    422
+    ├── AllCandidatesFailedError       503  every candidate was tried, or none was available
+    ├── ProviderRejectedRequestError   4xx  the provider says that the request is wrong
+    ├── StoreUnavailableError          503  the record cannot be reached: nothing was called
+    └── InternalError                  500  a bug of ours
+
+    DispatchError                      inside only: why one candidate did not answer
+    ├── ModelUnavailableError          not called: cooling down, no credentials
+    └── ProviderError                  called, and failed
+
+Callers see OpenAI's envelope ``{"error": {"message", "type", "param", "code"}}``. ``ERROR_TABLE`` is the list of
+codes that ``docs/errors.md`` shows; a test holds the two together.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+from uuid import UUID
+
+
+class ClearfloorError(Exception):
+    """Base of what a caller is told. ``should_retry`` None leaves it to the client."""
+
+    status: int = 500
+    code: str = "internal_error"
+    type: str = "server_error"
+    should_retry: bool | None = False
+    when: ClassVar[str] = ""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        decision_id: UUID | None = None,
+        retry_after_seconds: float | None = None,
+        details: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.decision_id = decision_id
+        self.retry_after_seconds = retry_after_seconds
+        self.details = details
+
+    def envelope(self) -> dict[str, Any]:
+        """Return OpenAI's error envelope."""
+        error: dict[str, Any] = {
+            "message": self.message,
+            "type": self.type,
+            "param": self.param,
+            "code": self.code,
+        }
+        if self.details:
+            error["details"] = self.details
+        if self.decision_id:
+            error["decision_id"] = str(self.decision_id)
+        return {"error": error}
+
+
+class InvalidRequestError(ClearfloorError):
+    """The request is wrong in a way that its sender can mend."""
+
+    status, code, type = 400, "invalid_request", "invalid_request_error"
+    when = "A field is missing, of the wrong kind or out of range; `param` names it."
+
+
+class RequestTooLargeError(ClearfloorError):
+    """The body is larger than the operator allows."""
+
+    status, code, type = 413, "request_too_large", "invalid_request_error"
+    when = "The body is larger than `CLEARFLOOR_MAX_REQUEST_BYTES`."
+
+
+class AuthenticationError(ClearfloorError):
+    """Nobody we know."""
+
+    status, code, type = 401, "invalid_api_key", "authentication_error"
+    when = "No key, an unknown, expired or revoked one, or an access token that does not verify."
+
+
+class AccessDeniedError(ClearfloorError):
+    """Somebody we know, who may not."""
+
+    status, code, type = 403, "access_denied", "permission_error"
+    when = "The agent is switched off, or the organization has no such agent or member."
+
+
+class NotFoundError(ClearfloorError):
+    """Nothing there that this caller may see."""
+
+    status, code, type = 404, "not_found", "invalid_request_error"
+    when = "No such route, or no such decision of the caller's."
+
+
+class InsufficientFundsError(ClearfloorError):
+    """The wallet does not cover the reservation."""
+
+    status, code, type = 402, "insufficient_funds", "insufficient_funds"
+    when = "The wallet has less than the request's bound left; `details` has balance, held and needed."
+
+
+class SpendCapError(ClearfloorError):
+    """A cap does not cover the reservation."""
+
+    status, code, type = 429, "spend_cap_reached", "rate_limit_error"
+    when = "A cap has less than the request's bound left; `details` has cap, spent, held, needed and when it resets."
+
+
+class NoCandidateClearsFloorError(ClearfloorError):
+    """No candidate that can take the request is good enough."""
+
+    status, code, type = 422, "no_candidate_clears_floor", "invalid_request_error"
+    when = "No candidate that fits the request reaches the floor; `details` has the best quality there is."
+
+
+class AllCandidatesFailedError(ClearfloorError):
+    """Nobody answered: every candidate failed, or none was available before a call."""
+
+    status, code = 503, "all_candidates_failed"
+    when = "Every clearing candidate failed or was unavailable; `Retry-After` has the earliest known moment."
+
+
+class ProviderRejectedRequestError(ClearfloorError):
+    """The provider says that the request itself is wrong. The status is the provider's."""
+
+    status, code, type = 400, "provider_rejected_request", "invalid_request_error"
+    when = "The provider refused the request itself (400, 413, 422 …); its message and status are passed on."
+
+    def __init__(self, message: str, *, status: int, decision_id: UUID) -> None:
+        super().__init__(message, decision_id=decision_id)
+        self.status = status
+
+
+class StoreUnavailableError(ClearfloorError):
+    """The record cannot be reached, so nothing may be called."""
+
+    status, code = 503, "record_unavailable"
+    should_retry = None
+    when = "The record cannot be reached. No provider was called; try again after `Retry-After`."
+
+
+class InternalError(ClearfloorError):
+    """A bug of ours."""
+
+    when = "A bug of ours. What was reserved is released or settled as recorded under the decision's id."
+
+
+ERROR_TABLE: tuple[type[ClearfloorError], ...] = (
+    InvalidRequestError,
+    RequestTooLargeError,
+    AuthenticationError,
+    AccessDeniedError,
+    NotFoundError,
+    InsufficientFundsError,
+    SpendCapError,
+    NoCandidateClearsFloorError,
+    AllCandidatesFailedError,
+    ProviderRejectedRequestError,
+    StoreUnavailableError,
+    InternalError,
+)
+
+
+class DispatchError(Exception):
+    """Why one candidate did not answer. Never reaches a caller."""
+
+    def __init__(
+        self,
+        error_class: str,
+        message: str,
+        *,
+        status: int | None = None,
+        retry_after_seconds: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.error_class = error_class
+        self.message = message
+        self.status = status
+        self.retry_after_seconds = retry_after_seconds
+
+    @property
+    def fails_over(self) -> bool:
+        """Whether another candidate may do better: not where the request itself is wrong."""
+        return self.error_class != "rejected"
+
+
+class ModelUnavailableError(DispatchError):
+    """The candidate cannot be called now: it cools down, or we have no credentials for it."""
+
+
+class ProviderError(DispatchError):
+    """The provider was called and failed."""

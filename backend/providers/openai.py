@@ -1,0 +1,288 @@
+"""OpenAI's chat completions, as OpenAI, Mistral, Groq, Together, DeepSeek, OpenRouter, vLLM and Ollama speak it.
+
+Usage: ``prompt_tokens`` includes cache reads (``prompt_tokens_details.cached_tokens``), ``completion_tokens`` includes
+reasoning (``completion_tokens_details.reasoning_tokens``). https://platform.openai.com/docs/api-reference/chat/object
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import httpx
+import orjson
+
+from backend.errors import ProviderError
+from backend.providers.types import ChatAnswer, ChatEvent, ProviderCall, Usage
+
+_DONE = b"[DONE]"
+_LONGEST_ERROR_MESSAGE_CHARACTERS = 500
+_CREDENTIALS_STATUSES = frozenset({401, 402, 403, 404})
+_RATE_LIMITED_STATUS = 429
+_TIMEOUT_STATUS = 408
+_SERVER_ERROR_STATUS = 500
+# Where a delta carries what a caller would show: from the first of these on there is no way back to another provider.
+_CONTENT_FIELDS = (
+    "content",
+    "reasoning_content",
+    "reasoning",
+    "refusal",
+    "tool_calls",
+    "function_call",
+    "audio",
+)
+
+
+class OpenAIProvider:
+    """Calls any base URL that speaks OpenAI's chat completions."""
+
+    def __init__(self, client: httpx.AsyncClient, connect_timeout_seconds: float) -> None:
+        self._client = client
+        self._connect_timeout_seconds = connect_timeout_seconds
+
+    async def chat(self, call: ProviderCall) -> ChatAnswer:
+        """Make a plain call; see :class:`backend.providers.types.Provider`."""
+        with _translated():
+            async with asyncio.timeout(call.timeout_seconds):
+                response = await self._client.send(self._request(call))
+        if not response.is_success:
+            raise _refusal(response.status_code, response.headers, response.content)
+        body = _object(response.content)
+        choices = body.get("choices")
+        if not isinstance(choices, list) or not choices:
+            raise ProviderError("malformed", "the answer has no choices", status=response.status_code)
+        messages = [choice.get("message") or {} for choice in choices if isinstance(choice, dict)]
+        return ChatAnswer(
+            body=response.content,
+            usage=_usage(body.get("usage")),
+            output_bytes=sum(_content_bytes(message) for message in messages),
+            request_id=_request_id(response.headers),
+        )
+
+    async def chat_stream(self, call: ProviderCall) -> "OpenAIStream":
+        """Make a streamed call; see :class:`backend.providers.types.Provider`."""
+        with _translated():
+            async with asyncio.timeout(call.timeout_seconds):
+                response = await self._client.send(self._request(call), stream=True)
+                try:
+                    return await _opened_stream(response, call.idle_timeout_seconds)
+                except BaseException:
+                    await response.aclose()
+                    raise
+
+    def _request(self, call: ProviderCall) -> httpx.Request:
+        headers = {"content-type": "application/json"}
+        if call.api_key:
+            headers["authorization"] = f"Bearer {call.api_key}"
+        return self._client.build_request(
+            "POST",
+            f"{call.base_url.rstrip('/')}/chat/completions",
+            content=orjson.dumps(call.body),
+            headers=headers,
+            # The time for the answer is asyncio.timeout's: httpx would start anew at every byte.
+            timeout=httpx.Timeout(
+                None, connect=self._connect_timeout_seconds, pool=self._connect_timeout_seconds
+            ),
+        )
+
+
+async def _opened_stream(response: httpx.Response, idle_timeout_seconds: float) -> "OpenAIStream":
+    if not response.is_success:
+        raise _refusal(response.status_code, response.headers, await response.aread())
+    stream = OpenAIStream(response, idle_timeout_seconds)
+    await stream.wait_for_content()
+    return stream
+
+
+class OpenAIStream:
+    """A streamed answer. Events that came before the first content are kept until somebody iterates."""
+
+    def __init__(self, response: httpx.Response, idle_timeout_seconds: float) -> None:
+        self._idle_timeout_seconds = idle_timeout_seconds
+        self.request_id = _request_id(response.headers)
+        self._response = response
+        self._events = self._read()
+        self._held_back: list[ChatEvent] = []
+
+    async def wait_for_content(self) -> None:
+        """Read up to the first event with content.
+
+        Raises:
+            ProviderError: the stream ended, broke or made no sense before.
+        """
+        async for event in self._events:
+            self._held_back.append(event)
+            if event.output_bytes or event.finished_choices:
+                return
+        raise ProviderError(
+            "malformed", "the stream ended before any content", status=self._response.status_code
+        )
+
+    async def __aiter__(self) -> AsyncIterator[ChatEvent]:
+        """Yield every event from the first on."""
+        for event in self._held_back:
+            yield event
+        while (following := await self._next()) is not None:
+            yield following
+
+    async def _next(self) -> ChatEvent | None:
+        with _translated():
+            async with asyncio.timeout(self._idle_timeout_seconds):
+                return await anext(self._events, None)
+
+    async def aclose(self) -> None:
+        """Hang up."""
+        await self._response.aclose()
+
+    async def _read(self) -> AsyncIterator[ChatEvent]:
+        finished = False
+        async for data in _server_sent_data(self._response):
+            if data == _DONE:
+                return
+            event = _event(data)
+            finished = finished or event.finished_choices > 0
+            yield event
+        if not finished:
+            raise ProviderError("connection", "the stream ended in the middle of the answer")
+
+
+def _event(data: bytes) -> ChatEvent:
+    chunk = _object(data)
+    if "error" in chunk:
+        raise ProviderError(
+            "server_error", _message_of(chunk) or "the provider reported an error in the stream"
+        )
+    choices = [choice for choice in chunk.get("choices") or () if isinstance(choice, dict)]
+    return ChatEvent(
+        data=data,
+        chunk=chunk,
+        usage=_usage(chunk.get("usage")),
+        finished_choices=sum(1 for choice in choices if choice.get("finish_reason")),
+        output_bytes=sum(_content_bytes(choice.get("delta") or {}) for choice in choices),
+        is_usage_report=not choices and "usage" in chunk,
+    )
+
+
+async def _server_sent_data(response: httpx.Response) -> AsyncIterator[bytes]:
+    # Split on line feeds only: text in JSON may hold U+2028 and its like, at which httpx's line reader would cut.
+    rest = b""
+    async for block in response.aiter_bytes():
+        *lines, rest = (rest + block).split(b"\n")
+        for line in lines:
+            if line.startswith(b"data:"):
+                yield line[5:].strip()
+    if rest.startswith(b"data:"):
+        yield rest[5:].strip()
+
+
+def _object(content: bytes) -> dict[str, Any]:
+    try:
+        value = orjson.loads(content)
+    except orjson.JSONDecodeError as error:
+        raise ProviderError("malformed", "the provider's answer is not JSON") from error
+    if not isinstance(value, dict):
+        raise ProviderError("malformed", "the provider's answer is not a JSON object")
+    return value
+
+
+def _content_bytes(message: Mapping[str, Any]) -> int:
+    total = 0
+    for field in _CONTENT_FIELDS:
+        value = message.get(field)
+        if isinstance(value, str):
+            total += len(value.encode())
+        elif value:
+            total += len(orjson.dumps(value))
+    return total
+
+
+def _usage(reported: Any) -> Usage | None:  # noqa: ANN401 # whatever the provider sent
+    if not isinstance(reported, dict):
+        return None
+    prompt = _count(reported.get("prompt_tokens"))
+    completion = _count(reported.get("completion_tokens"))
+    cached = min(_count(_details(reported, "prompt_tokens_details").get("cached_tokens")), prompt)
+    reasoning = min(
+        _count(_details(reported, "completion_tokens_details").get("reasoning_tokens")), completion
+    )
+    return Usage(
+        input_tokens=prompt - cached,
+        cache_read_tokens=cached,
+        output_tokens=completion - reasoning,
+        reasoning_tokens=reasoning,
+    )
+
+
+def _details(reported: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    details = reported.get(name)
+    return details if isinstance(details, dict) else {}
+
+
+def _count(value: Any) -> int:  # noqa: ANN401 # whatever the provider sent
+    return value if isinstance(value, int) and value > 0 else 0
+
+
+def _request_id(headers: httpx.Headers) -> str | None:
+    request_id: str | None = headers.get("x-request-id", headers.get("request-id"))
+    return request_id
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (TimeoutError, httpx.TimeoutException) as error:
+        raise ProviderError(
+            "timeout", f"the provider did not answer in time ({type(error).__name__})"
+        ) from error
+    except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
+        raise ProviderError(
+            "connection", f"no sound connection to the provider ({type(error).__name__})"
+        ) from error
+
+
+def _refusal(status: int, headers: httpx.Headers, content: bytes) -> ProviderError:
+    message = _error_message(content) or f"the provider answered {status}"
+    retry_after = retry_after_seconds(headers.get("retry-after"), datetime.now(UTC))
+    return ProviderError(_error_class(status), message, status=status, retry_after_seconds=retry_after)
+
+
+def _error_class(status: int) -> str:
+    if status == _RATE_LIMITED_STATUS:
+        return "rate_limited"
+    if status in _CREDENTIALS_STATUSES:
+        return "credentials"
+    if status >= _SERVER_ERROR_STATUS or status == _TIMEOUT_STATUS:
+        return "server_error"
+    return "rejected" if status >= 400 else "malformed"  # noqa: PLR2004 # where client errors begin
+
+
+def _error_message(content: bytes) -> str | None:
+    try:
+        return _message_of(orjson.loads(content))
+    except orjson.JSONDecodeError:
+        return None
+
+
+def _message_of(body: Any) -> str | None:  # noqa: ANN401 # whatever the provider sent
+    error = body.get("error", body) if isinstance(body, dict) else None
+    message = error.get("message") if isinstance(error, dict) else error
+    if not isinstance(message, str):
+        return None
+    return message[:_LONGEST_ERROR_MESSAGE_CHARACTERS]
+
+
+def retry_after_seconds(value: str | None, now: datetime) -> float | None:
+    """Read a Retry-After header: seconds or an HTTP date (RFC 9110, 10.2.3). What is neither counts as absent."""
+    if value is None:
+        return None
+    try:
+        return max(float(value), 0.0)
+    except ValueError:
+        pass
+    try:
+        return max((parsedate_to_datetime(value) - now).total_seconds(), 0.0)
+    except (ValueError, TypeError):
+        return None

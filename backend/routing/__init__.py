@@ -1,0 +1,1 @@
+"""Routing, pure: a request and a catalogue snapshot in, a ranking out. No I/O, no clock, no chance."""

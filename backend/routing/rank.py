@@ -1,0 +1,102 @@
+"""The one rule: the cheapest candidate that can take the request and clears its floor comes first.
+
+Everything is integers but the comparison of quality with the floor, so the same inputs give the same ranking, bit for
+bit. What happens in dispatch is no input: failures and cooldowns make dispatch skip a candidate, never re-rank.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from backend.routing.catalogue import Candidate, Catalogue
+from backend.routing.request import RoutingRequest
+
+# A token of English text is about four bytes. Only for ordering: what is reserved is bounded by bytes.
+_BYTES_PER_TOKEN = 4
+# The mean answer is far shorter than its limit. A flat guess until answers' lengths are learned per task class.
+_TYPICAL_OUTPUT_TOKENS = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A candidate with what is expected of it. ``rejected`` says why it cannot take the request, or None.
+
+    Costs in nano-USD; quality 0 to 1, None without an estimate.
+    """
+
+    candidate: Candidate
+    quality: float | None
+    expected_cost_nano_usd: int
+    bound_nano_usd: int
+    rejected: str | None
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the entry as JSON for the decision's row."""
+        return {
+            "candidate_id": str(self.candidate.id),
+            "provider": self.candidate.provider,
+            "model": self.candidate.model,
+            "price_id": str(self.candidate.price.id),
+            "quality": self.quality,
+            "expected_cost_nano_usd": self.expected_cost_nano_usd,
+            "bound_nano_usd": self.bound_nano_usd,
+            "rejected": self.rejected,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """Candidates that clear, best first, and those that do not, each with its reason."""
+
+    clearing: tuple[Scored, ...]
+    rejected: tuple[Scored, ...]
+
+    @property
+    def best_quality(self) -> float | None:
+        """The best quality among candidates that only the floor rejected, or None."""
+        return max(
+            (s.quality for s in self.rejected if s.rejected == "below_floor" and s.quality is not None),
+            default=None,
+        )
+
+    def to_record(self) -> list[dict[str, Any]]:
+        """Return the ranking as JSON for the decision's row: clearing candidates first, in order."""
+        return [scored.to_record() for scored in (*self.clearing, *self.rejected)]
+
+
+def rank(request: RoutingRequest, catalogue: Catalogue) -> Ranking:
+    """Rank a catalogue for a request: by expected cost, then model, then provider."""
+    scored = sorted((_score(request, candidate) for candidate in catalogue.candidates), key=_order)
+    return Ranking(
+        clearing=tuple(s for s in scored if s.rejected is None),
+        rejected=tuple(s for s in scored if s.rejected is not None),
+    )
+
+
+def _order(scored: Scored) -> tuple[int, str, str]:
+    return scored.expected_cost_nano_usd, scored.candidate.model, scored.candidate.provider
+
+
+def _score(request: RoutingRequest, candidate: Candidate) -> Scored:
+    quality = candidate.quality(request.task)
+    input_bound = request.body_bytes + candidate.input_overhead_tokens
+    bound = candidate.price.bound(input_bound, request.choices * request.output_limit_tokens)
+    expected_output = request.choices * min(request.output_limit_tokens, _TYPICAL_OUTPUT_TOKENS)
+    expected_cost = candidate.price.cost(-(-request.body_bytes // _BYTES_PER_TOKEN), expected_output)
+    return Scored(candidate, quality, expected_cost, bound, _rejection(request, candidate, quality, bound))
+
+
+def _rejection(
+    request: RoutingRequest, candidate: Candidate, quality: float | None, bound: int
+) -> str | None:
+    expected_input = -(-request.body_bytes // _BYTES_PER_TOKEN)
+    checks = (
+        ("other_model", request.model is not None and candidate.model != request.model),
+        ("not_among_models", request.models is not None and candidate.model not in request.models),
+        ("lacks_capability", not candidate.capabilities.issuperset(request.needs)),
+        ("output_limit", request.output_limit_tokens > candidate.max_output_tokens),
+        ("context_window", expected_input + request.output_limit_tokens > candidate.context_window_tokens),
+        ("over_max_cost", request.max_cost_nano_usd is not None and bound > request.max_cost_nano_usd),
+        ("no_quality_estimate", request.floor is not None and quality is None),
+        ("below_floor", request.floor is not None and quality is not None and quality < request.floor),
+    )
+    return next((reason for reason, applies in checks if applies), None)

@@ -1,0 +1,51 @@
+"""What routing is asked: the few facts of a request that decide where it can go."""
+
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+Rule = Literal["cheapest_clearing_floor", "pinned_model"]
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingRequest:
+    """A request as routing sees it. Recorded with the decision, so that it can be computed again.
+
+    Attributes:
+        rule: ``pinned_model`` where the caller named a model, else ``cheapest_clearing_floor``.
+        model: the pinned model, or None.
+        floor: least predicted quality, 0 to 1; None: any (only with a pinned model).
+        task: the task class, the caller's or :func:`backend.routing.task.classify`'s.
+        body_bytes: size of the request's body, which bounds its input tokens: a token is at least one byte.
+        choices: how many answers are asked for (``n``).
+        output_limit_tokens: limit of each answer, the caller's or the agent's default.
+        needs: capabilities that the request cannot do without.
+        max_cost_nano_usd: the most that the caller lets a candidate cost, or None.
+        models: models the caller restricts the choice to, sorted, or None.
+    """
+
+    rule: Rule
+    model: str | None
+    floor: float | None
+    task: str
+    body_bytes: int
+    choices: int
+    output_limit_tokens: int
+    needs: tuple[str, ...] = ()
+    max_cost_nano_usd: int | None = None
+    models: tuple[str, ...] | None = None
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the request as JSON for the decision's row."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+    @classmethod
+    def from_record(cls, record: dict[str, Any]) -> Self:
+        """Build the request again from a decision's row."""
+        models = record["models"]
+        return cls(
+            **{
+                **record,
+                "needs": tuple(record["needs"]),
+                "models": None if models is None else tuple(models),
+            }
+        )

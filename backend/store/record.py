@@ -1,0 +1,186 @@
+"""The write path of the record: the functions of the database that open, advance and complete decisions.
+
+Each takes and returns arrays there; here, one item a call. All are idempotent by ids made beforehand, so each is simply
+sent again until it is answered or its time is up.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+from uuid import UUID
+
+from backend.retries import record_with_retry
+from backend.store.client import DataApi, RecordError
+
+OutcomeStatus = Literal[
+    "succeeded", "failed_provider_error", "failed_other", "cancelled", "rejected_no_candidate"
+]
+RuleOverride = Literal["failed_pre_dispatch", "no_candidate_cleared_floor"]
+AttemptStatus = Literal["succeeded", "failed", "cut", "cancelled", "not_sent"]
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptOpening:
+    """An attempt to be written before its call, and the most it can cost."""
+
+    inference_id: UUID
+    candidate_id: UUID
+    price_id: UUID
+    bound_nano_usd: int
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptResult:
+    """What became of an attempt. Token classes are disjoint; the database computes the cost."""
+
+    inference_id: UUID
+    status: AttemptStatus
+    http_calls: int
+    duration_milliseconds: int
+    http_status: int | None = None
+    error_class: str | None = None
+    error_message: str | None = None
+    retry_after_seconds: float | None = None
+    cooldown_seconds: float = 0.0
+    provider_request_id: str | None = None
+    first_byte_milliseconds: int | None = None
+    input_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+    usage_source: Literal["provider", "estimate", "none"] = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionOpening:
+    """A decision as it is opened: rule set, outcome and inference NULL."""
+
+    id: UUID
+    organization_id: UUID
+    agent_id: UUID
+    api_key_id: UUID | None
+    user_id: UUID | None
+    requested_model: str
+    requested_rule: str
+    floor: float | None
+    task: str
+    stream: bool
+    catalogue_version: int
+    routing_request: Mapping[str, Any]
+    candidates: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The answer to an opening. ``outcome_status`` None: go ahead; else refused and completed, with the figures."""
+
+    outcome_status: str | None
+    refusal: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """A completed decision as it stands in the record. ``charge_nano_usd`` is what the tenant pays."""
+
+    outcome_status: str
+    decision_rule: str
+    inference_id: UUID | None
+    charge_nano_usd: int
+
+
+class Record:
+    """Writes decisions and attempts.
+
+    Every method raises StoreUnavailableError when the record was not reached within ``retry_seconds``, and RecordError
+    when it refused the call.
+    """
+
+    def __init__(self, api: DataApi, *, lease_seconds: int, retry_seconds: float) -> None:
+        self._api = api
+        self._lease_seconds = lease_seconds
+        self._retry_seconds = retry_seconds
+
+    async def insert_decision(self, decision: DecisionOpening, attempt: AttemptOpening | None) -> Opened:
+        """Open a decision, with its first attempt if there is one to make: reserve, and write both, or be refused."""
+        item = {
+            **asdict(decision),
+            "lease_seconds": self._lease_seconds,
+            **(asdict(attempt) if attempt else {}),
+        }
+        answer = await self._one("insert_decisions", item, self._retry_seconds)
+        if answer["error"]:
+            raise RecordError(f"decision {decision.id} was not opened: {answer['error']}")
+        return Opened(answer["outcome_status"], answer["refusal"] or {})
+
+    async def insert_attempt(
+        self, decision: DecisionOpening, previous: AttemptResult, attempt: AttemptOpening
+    ) -> Opened:
+        """Finish the previous attempt and open the next one, its reservation raised where needed."""
+        item = {
+            "decision_id": decision.id,
+            "organization_id": decision.organization_id,
+            "lease_seconds": self._lease_seconds,
+            "previous": asdict(previous),
+            **asdict(attempt),
+        }
+        answer = await self._one("insert_attempts", item, self._retry_seconds)
+        if not answer["opened"] and not answer["outcome_status"]:
+            raise RecordError(f"attempt {attempt.inference_id} of decision {decision.id} was not opened")
+        return Opened(None if answer["opened"] else answer["outcome_status"], answer["refusal"] or {})
+
+    async def complete_decision(
+        self,
+        decision: DecisionOpening,
+        outcome_status: OutcomeStatus,
+        attempt: AttemptResult | None = None,
+        *,
+        decision_rule_override: RuleOverride | None = None,
+        retry_seconds: float | None = None,
+    ) -> Completed:
+        """Complete a decision: finish its last attempt, link the one really made, settle.
+
+        The override says why there is no attempt to link; where one was made, the record keeps the requested rule.
+        Unlike the rest this is tried for ``retry_seconds``, None being for ever: the answer is paid for.
+        """
+        item = {
+            "id": decision.id,
+            "organization_id": decision.organization_id,
+            "outcome_status": outcome_status,
+            "decision_rule_override": decision_rule_override,
+            "attempt": asdict(attempt) if attempt else None,
+        }
+        answer = await self._one("complete_decisions", item, retry_seconds)
+        if not answer["outcome_status"]:
+            raise RecordError(f"decision {decision.id} is not in the record")
+        inference_id = answer["inference_id"]
+        return Completed(
+            answer["outcome_status"],
+            answer["decision_rule"],
+            UUID(inference_id) if inference_id else None,
+            answer["charge_nano_usd"],
+        )
+
+    async def sweep_decisions(self, batch_size: int) -> int:
+        """Close up to ``batch_size`` decisions whose lease has run out; return how many. Tried once."""
+        swept = await self._api.call("sweep_decisions", {"batch_size": batch_size})
+        return int(swept)
+
+    async def _one(
+        self, function: str, item: Mapping[str, Any], retry_seconds: float | None
+    ) -> dict[str, Any]:
+        items = [_json(item)]
+        answers = await record_with_retry(
+            lambda: self._api.call(function, {"items": items}), seconds=retry_seconds
+        )
+        return dict(answers[0])
+
+
+def _json(value: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _json_value(entry) for name, entry in value.items()}
+
+
+def _json_value(value: Any) -> Any:  # noqa: ANN401 # any field of an item
+    if isinstance(value, UUID):
+        return str(value)
+    return _json(value) if isinstance(value, Mapping) else value

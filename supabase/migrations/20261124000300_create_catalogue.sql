@@ -1,0 +1,115 @@
+-- The catalogue: who runs which model, at what price, how well.
+--
+-- The operator's, read and written as service_role: RLS on, no grants to callers and no policy. A caller sees models
+-- through the backend, and the price it paid on its own attempts.
+--
+-- Locks nothing that exists.
+set lock_timeout = '4s';
+set statement_timeout = '60s';
+
+create table public.providers (
+    name text primary key constraint providers_name_check check (name ~ '^[a-z0-9][a-z0-9_.-]{0,62}$'),
+    wire_format text not null default 'openai'
+    constraint providers_wire_format_check check (wire_format in ('openai')),
+    base_url text not null constraint providers_base_url_check check (base_url ~ '^https?://'),
+    api_key_variable text
+    constraint providers_api_key_variable_check check (api_key_variable ~ '^[A-Z][A-Z0-9_]{0,100}$'),
+    output_limit_field text not null default 'max_tokens'
+    constraint providers_output_limit_field_check check (output_limit_field in ('max_tokens', 'max_completion_tokens')),
+    enabled boolean not null default true
+);
+
+comment on table public.providers is 'Companies and servers that run models. Backend only.';
+comment on column public.providers.api_key_variable is
+'Name of the environment variable that holds the provider''s key; the key itself is never in the database. '
+'Null: the provider needs none.';
+comment on column public.providers.output_limit_field is 'The field by which this provider takes an output limit.';
+
+create table public.models (
+    name text primary key constraint models_name_check check (length(name) between 1 and 200 and name !~ '^auto($|:)'),
+    description text not null default ''
+);
+
+comment on table public.models is 'What a caller can ask for, independent of who runs it. Backend only.';
+
+create table public.candidates (
+    id uuid primary key,
+    provider text not null references public.providers (name),
+    model text not null references public.models (name),
+    upstream_model text not null,
+    context_window_tokens integer not null constraint candidates_context_window_check check (context_window_tokens > 0),
+    max_output_tokens integer not null constraint candidates_max_output_check check (max_output_tokens > 0),
+    input_overhead_tokens integer not null default 256
+    constraint candidates_input_overhead_check check (input_overhead_tokens >= 0),
+    capabilities text [] not null default '{}'
+    constraint candidates_capabilities_check check (capabilities <@ array['tools', 'vision', 'json']),
+    enabled boolean not null default true,
+    constraint candidates_provider_model_key unique (provider, model)
+);
+
+create index candidates_model_idx on public.candidates (model);
+
+comment on table public.candidates is 'One (provider, model) pair: what routing chooses between. Backend only.';
+comment on column public.candidates.input_overhead_tokens is
+'Tokens that the provider''s chat template may add to the text of a request; part of the reservation.';
+
+create table public.prices (
+    id uuid primary key,
+    candidate_id uuid not null references public.candidates (id),
+    valid_from timestamptz not null default now(),
+    input_nano_usd_per_mtok bigint not null constraint prices_input_check check (input_nano_usd_per_mtok >= 0),
+    cache_read_nano_usd_per_mtok bigint not null
+    constraint prices_cache_read_check check (cache_read_nano_usd_per_mtok >= 0),
+    cache_write_nano_usd_per_mtok bigint not null
+    constraint prices_cache_write_check check (cache_write_nano_usd_per_mtok >= 0),
+    output_nano_usd_per_mtok bigint not null constraint prices_output_check check (output_nano_usd_per_mtok >= 0),
+    reasoning_nano_usd_per_mtok bigint not null
+    constraint prices_reasoning_check check (reasoning_nano_usd_per_mtok >= 0),
+    source text not null,
+    constraint prices_candidate_id_valid_from_key unique (candidate_id, valid_from)
+);
+
+comment on table public.prices is
+'Price versions, nano-USD per million tokens; the newest that is valid is the current one. A version is never '
+'changed: an attempt keeps the one it was bound by. Backend only.';
+
+create table public.model_qualities (
+    model text not null references public.models (name),
+    task text not null constraint model_qualities_task_check check (task ~ '^[a-z][a-z0-9_]{0,40}$'),
+    quality double precision not null constraint model_qualities_quality_check check (quality between 0 and 1),
+    source text not null,
+    measured_on date not null,
+    primary key (model, task)
+);
+
+comment on table public.model_qualities is
+'Expected quality of a model in a task class, 0 to 1, with where the figure is from. The class `general` serves a task '
+'without a row of its own; a model without either clears no floor. Backend only.';
+
+create table public.catalogue_snapshots (
+    version bigint generated always as identity primary key,
+    digest bytea not null constraint catalogue_snapshots_digest_key unique,
+    content jsonb not null,
+    created_at timestamptz not null default now()
+);
+
+comment on table public.catalogue_snapshots is
+'Every catalogue that has ever routed a request, so that a decision can be computed again. Backend only.';
+
+revoke all on public.providers, public.models, public.candidates, public.prices, public.model_qualities,
+public.catalogue_snapshots from anon, authenticated, service_role;
+
+grant select, insert, update, delete on public.providers, public.models, public.candidates, public.model_qualities
+to service_role;
+grant select, insert on public.prices to service_role;
+grant select on public.catalogue_snapshots to service_role;
+grant select on public.providers, public.models, public.candidates, public.prices, public.model_qualities
+to clearfloor_writer;
+grant select, insert on public.catalogue_snapshots to clearfloor_writer;
+
+alter table public.providers enable row level security;
+alter table public.models enable row level security;
+alter table public.candidates enable row level security;
+alter table public.prices enable row level security;
+alter table public.model_qualities enable row level security;
+alter table public.catalogue_snapshots enable row level security;

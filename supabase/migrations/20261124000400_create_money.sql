@@ -1,0 +1,121 @@
+-- The money: wallets, caps with their counters, and the ledger.
+--
+-- Written by the functions of clearfloor_writer only; service_role reads. Whoever holds the secret key can so neither
+-- edit a wallet nor forget a charge. Everything here is changed under the lock of its organization's wallet row, the
+-- one lock that money takes: see docs/decisions/0002.
+--
+-- Locks nothing that exists.
+set lock_timeout = '4s';
+set statement_timeout = '60s';
+
+create table public.wallets (
+    organization_id uuid primary key references public.organizations (id),
+    balance_nano_usd bigint not null default 0,
+    held_nano_usd bigint not null default 0,
+    constraint wallets_held_check check (held_nano_usd >= 0),
+    constraint wallets_balance_covers_held_check check (balance_nano_usd >= held_nano_usd)
+);
+
+comment on table public.wallets is
+'Prepaid funds of an organization: balance is the sum of its ledger entries, held the sum of its open reservations.';
+
+create table public.spend_caps (
+    id uuid primary key,
+    organization_id uuid not null references public.organizations (id),
+    agent_id uuid,
+    window_kind text not null
+    constraint spend_caps_window_kind_check check (window_kind in ('hour', 'day', 'month', 'lifetime')),
+    limit_nano_usd bigint not null constraint spend_caps_limit_check check (limit_nano_usd >= 0),
+    created_at timestamptz not null default now(),
+    constraint spend_caps_agent_fkey
+    foreign key (organization_id, agent_id) references public.agents (organization_id, id),
+    constraint spend_caps_scope_key unique nulls not distinct (organization_id, agent_id, window_kind)
+);
+
+comment on table public.spend_caps is
+'The most that an agent (or, where agent_id is null, the whole organization) may spend in a UTC window.';
+
+create table public.spend_counters (
+    spend_cap_id uuid not null references public.spend_caps (id) on delete cascade,
+    window_start timestamptz not null,
+    organization_id uuid not null references public.organizations (id),
+    held_nano_usd bigint not null default 0,
+    charged_nano_usd bigint not null default 0,
+    primary key (spend_cap_id, window_start),
+    constraint spend_counters_held_check check (held_nano_usd >= 0),
+    constraint spend_counters_charged_check check (charged_nano_usd >= 0)
+);
+
+create index spend_counters_organization_id_idx on public.spend_counters (organization_id);
+
+comment on table public.spend_counters is
+'What a cap''s window holds and has been charged. A hold and its settlement count in the window of the decision that '
+'opened them. No row: nothing yet. No job resets anything: the next window is another row.';
+
+create table public.ledger_entries (
+    id uuid primary key,
+    organization_id uuid not null references public.organizations (id),
+    kind text not null
+    constraint ledger_entries_kind_check check (kind in ('top_up', 'settlement', 'refund', 'correction')),
+    debit_account text not null
+    constraint ledger_entries_debit_account_check check (debit_account in ('wallet', 'funding', 'usage', 'operator')),
+    credit_account text not null
+    constraint ledger_entries_credit_account_check check (credit_account in ('wallet', 'funding', 'usage', 'operator')),
+    amount_nano_usd bigint not null constraint ledger_entries_amount_check check (amount_nano_usd > 0),
+    routing_outcome_id uuid,
+    note text not null default '',
+    created_at timestamptz not null default now(),
+    constraint ledger_entries_accounts_differ_check check (debit_account <> credit_account)
+);
+
+create index ledger_entries_organization_id_created_at_idx on public.ledger_entries (organization_id, created_at);
+
+comment on table public.ledger_entries is
+'Double entry, append-only: each row takes an amount from one account of the organization and gives it to another. '
+'A mistake is mended by another row.';
+comment on column public.ledger_entries.id is
+'The entry''s idempotency key: the decision''s id for a settlement, the caller''s own for the rest.';
+comment on column public.ledger_entries.routing_outcome_id is
+'The decision that was settled. No foreign key: the ledger outlives the retention of the record.';
+
+revoke all on public.wallets, public.spend_caps, public.spend_counters, public.ledger_entries
+from anon, authenticated, service_role;
+
+grant select on public.wallets, public.spend_caps, public.spend_counters, public.ledger_entries
+to authenticated, service_role;
+grant select, insert, update on public.wallets, public.spend_caps, public.spend_counters to clearfloor_writer;
+grant delete on public.spend_caps, public.spend_counters to clearfloor_writer;
+grant select, insert on public.ledger_entries to clearfloor_writer;
+
+alter table public.wallets enable row level security;
+alter table public.spend_caps enable row level security;
+alter table public.spend_counters enable row level security;
+alter table public.ledger_entries enable row level security;
+
+create policy wallets_select_member on public.wallets for select to authenticated
+using (organization_id = (select nullif((select auth.jwt()) -> 'app_metadata' ->> 'organization_id', '')::uuid));
+
+create policy spend_caps_select_member on public.spend_caps for select to authenticated
+using (organization_id = (select nullif((select auth.jwt()) -> 'app_metadata' ->> 'organization_id', '')::uuid));
+
+create policy spend_counters_select_member on public.spend_counters for select to authenticated
+using (organization_id = (select nullif((select auth.jwt()) -> 'app_metadata' ->> 'organization_id', '')::uuid));
+
+create policy ledger_entries_select_member on public.ledger_entries for select to authenticated
+using (organization_id = (select nullif((select auth.jwt()) -> 'app_metadata' ->> 'organization_id', '')::uuid));
+
+-- Every organization has a wallet, from its first moment.
+create function private.create_wallet() returns trigger
+language plpgsql security definer set search_path = '' as $$
+begin
+    insert into public.wallets (organization_id) values (new.id);
+    return null;
+end
+$$;
+
+grant create on schema private to clearfloor_writer;
+alter function private.create_wallet() owner to clearfloor_writer;
+revoke create on schema private from clearfloor_writer;
+
+create trigger organizations_create_wallet after insert on public.organizations
+for each row execute function private.create_wallet();

@@ -1,0 +1,177 @@
+-- The record: decisions (routing_outcomes), their attempts (inferences), and the cooldowns that attempts leave behind.
+--
+-- Written by the functions of clearfloor_writer only; members read their organization's rows.
+-- Plain tables with retention in bounded batches: docs/decisions/0001 has the figures.
+--
+-- Locks nothing that exists.
+set lock_timeout = '4s';
+set statement_timeout = '60s';
+
+create table public.routing_outcomes (
+    id uuid primary key,
+    organization_id uuid not null,
+    agent_id uuid not null,
+    api_key_id uuid,
+    user_id uuid,
+    opened_at timestamptz not null default now(),
+    completed_at timestamptz,
+    lease_expires_at timestamptz not null,
+    requested_model text not null,
+    requested_rule text not null
+    constraint routing_outcomes_requested_rule_check
+    check (requested_rule in ('cheapest_clearing_floor', 'best_effort', 'pinned_model')),
+    decision_rule text not null
+    constraint routing_outcomes_decision_rule_check
+    check (
+        decision_rule in (
+            'cheapest_clearing_floor', 'best_effort', 'pinned_model', 'failed_pre_dispatch',
+            'no_candidate_cleared_floor'
+        )
+    ),
+    outcome_status text
+    constraint routing_outcomes_outcome_status_check
+    check (
+        outcome_status in (
+            'succeeded', 'failed_provider_error', 'failed_other', 'cancelled', 'abandoned', 'rejected_cap',
+            'rejected_funds', 'rejected_rate', 'rejected_inactive', 'rejected_key', 'rejected_no_candidate'
+        )
+    ),
+    inference_id uuid,
+    floor double precision constraint routing_outcomes_floor_check check (floor between 0 and 1),
+    task text not null,
+    stream boolean not null,
+    catalogue_version bigint not null references public.catalogue_snapshots (version),
+    routing_request jsonb not null,
+    candidates jsonb not null,
+    refusal jsonb,
+    reserved_nano_usd bigint not null default 0
+    constraint routing_outcomes_reserved_check check (reserved_nano_usd >= 0),
+    charge_nano_usd bigint,
+    constraint routing_outcomes_organization_id_id_key unique (organization_id, id),
+    constraint routing_outcomes_agent_fkey
+    foreign key (organization_id, agent_id) references public.agents (organization_id, id),
+    constraint routing_outcomes_charge_check check (charge_nano_usd between 0 and reserved_nano_usd),
+    constraint routing_outcomes_completed_together_check
+    check (
+        (outcome_status is null) = (completed_at is null) and (outcome_status is null) = (charge_nano_usd is null)
+    ),
+    -- What outcome_requires_inference_when_model_chosen leaves open: the rules other than its own.
+    constraint routing_outcomes_inference_matches_rule_check
+    check (
+        outcome_status is null
+        or (inference_id is null) = (decision_rule in ('failed_pre_dispatch', 'no_candidate_cleared_floor'))
+    ),
+    constraint routing_outcomes_succeeded_has_inference_check
+    check (outcome_status is distinct from 'succeeded' or inference_id is not null)
+);
+
+create index routing_outcomes_agent_idx on public.routing_outcomes (organization_id, agent_id, id);
+create index routing_outcomes_open_idx on public.routing_outcomes (lease_expires_at) where outcome_status is null;
+
+comment on table public.routing_outcomes is
+'Decisions: one caller request each, and what routing made of it. Open while outcome_status is null.';
+comment on column public.routing_outcomes.api_key_id is
+'The key that called, or null for a user''s token. No foreign key, as for user_id: the record outlives both.';
+comment on column public.routing_outcomes.requested_rule is 'The rule at the opening. Never changed.';
+comment on column public.routing_outcomes.decision_rule is
+'Starts as requested_rule; an override says that no attempt was made, and why.';
+comment on column public.routing_outcomes.inference_id is 'The attempt that carried the decision out: the last one really made.';
+comment on column public.routing_outcomes.routing_request is
+'What routing was asked, as it was asked; with catalogue_version enough to compute the ranking again.';
+comment on column public.routing_outcomes.candidates is
+'The ranking: every candidate with quality, expected cost and bound, or the reason why it was rejected.';
+comment on column public.routing_outcomes.refusal is
+'Why the decision was refused: for a cap or funds the limit, what is spent, held and needed, and when it resets.';
+comment on column public.routing_outcomes.reserved_nano_usd is
+'What was set aside: the most the tenant can be charged. Held in the wallet while the decision is open.';
+
+create table public.inferences (
+    id uuid primary key,
+    organization_id uuid not null,
+    routing_outcome_id uuid not null,
+    attempt_number smallint not null constraint inferences_attempt_number_check check (attempt_number > 0),
+    candidate_id uuid not null references public.candidates (id),
+    provider text not null,
+    model text not null,
+    price_id uuid not null references public.prices (id),
+    bound_nano_usd bigint not null constraint inferences_bound_check check (bound_nano_usd >= 0),
+    status text not null default 'open'
+    constraint inferences_status_check
+    check (status in ('open', 'succeeded', 'failed', 'cut', 'cancelled', 'not_sent', 'abandoned')),
+    opened_at timestamptz not null default now(),
+    finished_at timestamptz,
+    http_calls smallint not null default 0 constraint inferences_http_calls_check check (http_calls >= 0),
+    http_status smallint,
+    error_class text,
+    error_message text,
+    retry_after_seconds double precision,
+    provider_request_id text,
+    first_byte_milliseconds integer,
+    duration_milliseconds integer,
+    input_tokens bigint not null default 0 constraint inferences_input_tokens_check check (input_tokens >= 0),
+    cache_read_tokens bigint not null default 0
+    constraint inferences_cache_read_tokens_check check (cache_read_tokens >= 0),
+    cache_write_tokens bigint not null default 0
+    constraint inferences_cache_write_tokens_check check (cache_write_tokens >= 0),
+    output_tokens bigint not null default 0 constraint inferences_output_tokens_check check (output_tokens >= 0),
+    reasoning_tokens bigint not null default 0
+    constraint inferences_reasoning_tokens_check check (reasoning_tokens >= 0),
+    usage_source text not null default 'none'
+    constraint inferences_usage_source_check check (usage_source in ('provider', 'estimate', 'none')),
+    cost_nano_usd bigint not null default 0 constraint inferences_cost_check check (cost_nano_usd >= 0),
+    overrun_nano_usd bigint not null generated always as (greatest(cost_nano_usd - bound_nano_usd, 0)) stored,
+    constraint inferences_routing_outcome_id_id_key unique (routing_outcome_id, id),
+    constraint inferences_attempt_key unique (organization_id, routing_outcome_id, attempt_number),
+    constraint inferences_routing_outcome_fkey
+    foreign key (organization_id, routing_outcome_id) references public.routing_outcomes (organization_id, id),
+    constraint inferences_finished_together_check check ((status = 'open') = (finished_at is null)),
+    constraint inferences_succeeded_has_usage_check check (status <> 'succeeded' or usage_source <> 'none')
+);
+
+create index inferences_candidate_id_idx on public.inferences (candidate_id);
+create index inferences_price_id_idx on public.inferences (price_id);
+
+comment on table public.inferences is
+'Attempts: one call to one candidate under a decision, written before the call under an id made beforehand.';
+comment on column public.inferences.provider is 'As it was named at the time; the candidate may be renamed later.';
+comment on column public.inferences.status is
+'cut: broke after content had reached the caller. not_sent: opened, but no call was made. '
+'abandoned: its process went away; the provider may still bill it.';
+comment on column public.inferences.http_calls is 'HTTP calls made: more than one where a 429 was retried.';
+comment on column public.inferences.input_tokens is
+'Token classes are disjoint: input without cache reads and writes, output without reasoning.';
+comment on column public.inferences.cost_nano_usd is
+'What the provider charges for the tokens at this attempt''s price version, rounded up once.';
+comment on column public.inferences.overrun_nano_usd is 'What the provider charged beyond the bound: the operator bears it.';
+
+-- The way back: a decision names one of its own attempts, or none.
+alter table public.routing_outcomes add constraint routing_outcomes_inference_fkey
+foreign key (id, inference_id) references public.inferences (routing_outcome_id, id);
+
+create table public.candidate_cooldowns (
+    candidate_id uuid primary key references public.candidates (id),
+    until timestamptz not null,
+    reason text not null
+);
+
+comment on table public.candidate_cooldowns is
+'Until when a candidate is left alone after a failure: written with the attempt that failed, never shortened. '
+'Shared by all backends. Backend only.';
+
+revoke all on public.routing_outcomes, public.inferences, public.candidate_cooldowns
+from anon, authenticated, service_role;
+
+grant select on public.routing_outcomes, public.inferences to authenticated, service_role;
+grant select on public.candidate_cooldowns to service_role;
+grant select, insert, update on public.routing_outcomes, public.inferences, public.candidate_cooldowns
+to clearfloor_writer;
+
+alter table public.routing_outcomes enable row level security;
+alter table public.inferences enable row level security;
+alter table public.candidate_cooldowns enable row level security;
+
+create policy routing_outcomes_select_member on public.routing_outcomes for select to authenticated
+using (organization_id = (select nullif((select auth.jwt()) -> 'app_metadata' ->> 'organization_id', '')::uuid));
+
+create policy inferences_select_member on public.inferences for select to authenticated
+using (organization_id = (select nullif((select auth.jwt()) -> 'app_metadata' ->> 'organization_id', '')::uuid));
