@@ -13,7 +13,7 @@ from backend.api.errors import add_error_handlers
 from backend.api.identity import AGENT_HEADER, Identities
 from backend.api.parts import Parts
 from backend.api.tokens import TokenVerifier
-from backend.background import Sweeper, refresh_catalogue, repeat
+from backend.background import refresh_catalogue, repeat, sweep
 from backend.dispatch.completions import Completions
 from backend.dispatch.cooldowns import Cooldowns
 from backend.dispatch.dispatcher import Dispatcher
@@ -54,10 +54,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         parts = _parts(settings, store_http, provider_http)
         stack.push_async_callback(parts.dispatcher.completions.drain)
         app.state.parts = parts
-        sweeper = Sweeper(parts)
         tasks = [
             asyncio.create_task(repeat(lambda: refresh_catalogue(parts), settings.catalogue_refresh_seconds)),
-            asyncio.create_task(repeat(sweeper.sweep, settings.sweep_interval_seconds)),
+            asyncio.create_task(repeat(lambda: sweep(parts), settings.sweep_interval_seconds)),
         ]
         yield
         for task in tasks:

@@ -25,36 +25,26 @@ async def refresh_catalogue(parts: Parts) -> None:
         state = await read_catalogue(parts.data_api, known_version)
     except (StoreUnavailableError, RecordError):
         live.fresh = False
+        live.failed_at = time.monotonic()
         raise
     live.current = state.catalogue or live.current
     live.fresh = True
     parts.dispatcher.cooldowns.learn(state.cooldowns_seconds)
 
 
-class Sweeper:
-    """Sweeps expired decisions, but not within one lease after the record was away.
+async def sweep(parts: Parts) -> None:
+    """Close what crashes left open past its lease, but not within one lease after the record was away.
 
-    A request that runs while the record is away completes late; its lease must not be taken for a crash.
+    A request that ran meanwhile completes late; it must not be taken for a crash.
+
+    Raises:
+        StoreUnavailableError: the record cannot be reached.
     """
-
-    def __init__(self, parts: Parts, clock: Callable[[], float] = time.monotonic) -> None:
-        self._parts = parts
-        self._clock = clock
-        self._not_before = 0.0
-
-    async def sweep(self) -> None:
-        """Close what is past its lease.
-
-        Raises:
-            StoreUnavailableError: the record cannot be reached.
-        """
-        if not self._parts.live_catalogue.fresh:
-            self._not_before = self._clock() + self._parts.settings.lease_seconds
-        if self._clock() < self._not_before:
-            return
-        batch_size = self._parts.settings.sweep_batch_size
-        while await self._parts.dispatcher.record.sweep_decisions(batch_size) == batch_size:
-            continue
+    if time.monotonic() - parts.live_catalogue.failed_at < parts.settings.lease_seconds:
+        return
+    batch_size = parts.settings.sweep_batch_size
+    while await parts.dispatcher.record.sweep_decisions(batch_size) == batch_size:
+        continue
 
 
 async def repeat(work: Callable[[], Awaitable[None]], every_seconds: float) -> None:

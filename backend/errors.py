@@ -53,6 +53,8 @@ class ClearfloorError(Exception):
         self.decision_id = decision_id
         self.retry_after_seconds = retry_after_seconds
         self.details = details
+        self.attempts = 0
+        self.headers: dict[str, str] = {}
 
     def envelope(self) -> dict[str, Any]:
         """Return OpenAI's error envelope."""

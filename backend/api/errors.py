@@ -42,12 +42,10 @@ def add_error_handlers(app: FastAPI) -> None:
 
 
 def _response(error: ClearfloorError) -> JSONResponse:
-    headers: dict[str, str] = {}
+    headers = dict(error.headers)
     if error.should_retry is False:
         # OpenAI's SDKs obey it: one call does not repeat a whole failover.
         headers["x-should-retry"] = "false"
     if error.retry_after_seconds is not None:
         headers["retry-after"] = str(math.ceil(error.retry_after_seconds))
-    if error.decision_id:
-        headers["x-clearfloor-decision-id"] = str(error.decision_id)
     return JSONResponse(error.envelope(), status_code=error.status, headers=headers)

@@ -14,10 +14,15 @@ from backend.store.client import RETRY_AFTER_SECONDS, DataApi
 
 @dataclass(slots=True)
 class LiveCatalogue:
-    """The catalogue as it was read last. ``current`` is None before the first time, ``fresh`` False while it fails."""
+    """The catalogue as it was read last.
+
+    ``current`` is None before the first time, ``fresh`` False while reading fails; ``failed_at`` is when it last did,
+    in terms of ``time.monotonic``.
+    """
 
     current: Catalogue | None = None
     fresh: bool = False
+    failed_at: float = float("-inf")
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TypeVar
 from uuid import UUID
 
-from backend.errors import DispatchError, ModelUnavailableError
+from backend.errors import DispatchError
 from backend.providers.types import Usage
 from backend.retries import chat_with_429_retry
 from backend.routing.rank import Scored
@@ -55,13 +55,8 @@ class Attempt:
         """
 
         async def counted() -> T:
-            answer = make_call()
             self.http_calls += 1
-            try:
-                return await answer
-            except ModelUnavailableError:
-                self.http_calls -= 1
-                raise
+            return await make_call()
 
         answer = await chat_with_429_retry(counted)
         self.first_byte_milliseconds = self.elapsed_milliseconds()
@@ -81,8 +76,7 @@ class Attempt:
 
     def failed(self) -> AttemptResult:
         """Return the result of an attempt that brought nothing: not answered, or not even sent."""
-        sent = not isinstance(self.error, ModelUnavailableError)
-        return self._result("failed" if sent else "not_sent", None, self.error)
+        return self._result("failed" if self.http_calls else "not_sent", None, self.error)
 
     def _result(
         self,

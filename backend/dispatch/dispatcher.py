@@ -100,6 +100,9 @@ class Dispatcher:
         attempt = Attempt(inference_id or uuid7(), scored, number=failed.number + 1 if failed else 1)
         await self._open(order, attempt, failed)
         try:
+            # Asked again between the row and the call: a cooldown may have begun meanwhile.
+            if reason := self.unavailable(scored.candidate):
+                raise reason
             return attempt, await attempt.call(lambda: self._call(order, scored.candidate, deadline))
         except DispatchError as error:
             attempt.error = error
@@ -122,7 +125,9 @@ class Dispatcher:
     async def _open(self, order: Order, attempt: Attempt, failed: Attempt | None) -> None:
         opened = await self._write_opening(order, attempt, failed)
         if opened.outcome_status:
-            raise refusals.refused(opened, order.decision.id)
+            error = refusals.refused(opened, order.decision.id)
+            error.attempts = failed.number if failed else 0
+            raise error
 
     async def _write_opening(self, order: Order, attempt: Attempt, failed: Attempt | None) -> Opened:
         if failed is None:
@@ -137,9 +142,6 @@ class Dispatcher:
             raise
 
     async def _call(self, order: Order, candidate: Candidate, deadline: float) -> ChatAnswer | ChatStream:
-        # Asked again between the row and the call: a cooldown may have begun meanwhile.
-        if reason := self.unavailable(candidate):
-            raise reason
         provider = self.providers[candidate.wire_format]
         call = ProviderCall(
             base_url=candidate.base_url,
@@ -176,7 +178,9 @@ class Dispatcher:
             return refusals.nobody_answered(order, None, earliest)
         completion = self.record.complete_decision(order.decision, "failed_provider_error", failed.failed())
         await self.completions.finish(completion)
-        return refusals.nobody_answered(order, failed.error, earliest)
+        error = refusals.nobody_answered(order, failed.error, earliest)
+        error.attempts = failed.number
+        return error
 
     async def _complete_unopened(self, order: Order, override: RuleOverride) -> None:
         """Record a decision that comes to no attempt: open it without one, then complete it."""

@@ -18,6 +18,9 @@ from backend.errors import ProviderError
 from backend.providers.types import ChatAnswer, ChatEvent, ProviderCall, Usage
 
 _DONE = b"[DONE]"
+# No call uses more. A provider that reports more must not keep the call from being settled.
+_MOST_TOKENS = 10**12
+_LONGEST_RETRY_AFTER_SECONDS = 86_400.0
 _LONGEST_ERROR_MESSAGE_CHARACTERS = 500
 _CREDENTIALS_STATUSES = frozenset({401, 402, 403, 404})
 _RATE_LIMITED_STATUS = 429
@@ -221,7 +224,7 @@ def _details(reported: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def _count(value: Any) -> int:  # noqa: ANN401 # whatever the provider sent
-    return value if isinstance(value, int) and value > 0 else 0
+    return min(value, _MOST_TOKENS) if isinstance(value, int) and value > 0 else 0
 
 
 def _request_id(headers: httpx.Headers) -> str | None:
@@ -275,14 +278,18 @@ def _message_of(body: Any) -> str | None:  # noqa: ANN401 # whatever the provide
 
 
 def retry_after_seconds(value: str | None, now: datetime) -> float | None:
-    """Read a Retry-After header: seconds or an HTTP date (RFC 9110, 10.2.3). What is neither counts as absent."""
+    """Read a Retry-After header: seconds or an HTTP date (RFC 9110, 10.2.3). What is neither counts as absent.
+
+    At the most a day: a longer time is not believed.
+    """
     if value is None:
         return None
     try:
-        return max(float(value), 0.0)
-    except ValueError:
-        pass
-    try:
-        return max((parsedate_to_datetime(value) - now).total_seconds(), 0.0)
+        seconds = float(value) if value.replace(".", "", 1).isdecimal() else _seconds_until(value, now)
     except (ValueError, TypeError):
         return None
+    return min(max(seconds, 0.0), _LONGEST_RETRY_AFTER_SECONDS)
+
+
+def _seconds_until(date: str, now: datetime) -> float:
+    return (parsedate_to_datetime(date) - now).total_seconds()

@@ -183,4 +183,7 @@ def _json(value: Mapping[str, Any]) -> dict[str, Any]:
 def _json_value(value: Any) -> Any:  # noqa: ANN401 # any field of an item
     if isinstance(value, UUID):
         return str(value)
+    if isinstance(value, str):
+        # Postgres stores every character but this one, and providers' messages may hold it.
+        return value.replace("\0", "")
     return _json(value) if isinstance(value, Mapping) else value

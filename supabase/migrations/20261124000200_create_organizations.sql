@@ -22,7 +22,7 @@ create table public.agents (
     active boolean not null default true,
     default_floor double precision not null default 0.7
     constraint agents_default_floor_check check (default_floor between 0 and 1),
-    default_max_output_tokens integer not null default 1024
+    default_max_output_tokens bigint not null default 1024
     constraint agents_default_max_output_tokens_check check (default_max_output_tokens > 0),
     created_at timestamptz not null default now(),
     constraint agents_organization_id_id_key unique (organization_id, id),

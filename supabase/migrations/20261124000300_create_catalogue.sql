@@ -37,9 +37,9 @@ create table public.candidates (
     provider text not null references public.providers (name),
     model text not null references public.models (name),
     upstream_model text not null,
-    context_window_tokens integer not null constraint candidates_context_window_check check (context_window_tokens > 0),
-    max_output_tokens integer not null constraint candidates_max_output_check check (max_output_tokens > 0),
-    input_overhead_tokens integer not null default 256
+    context_window_tokens bigint not null constraint candidates_context_window_check check (context_window_tokens > 0),
+    max_output_tokens bigint not null constraint candidates_max_output_check check (max_output_tokens > 0),
+    input_overhead_tokens bigint not null default 256
     constraint candidates_input_overhead_check check (input_overhead_tokens >= 0),
     capabilities text [] not null default '{}'
     constraint candidates_capabilities_check check (capabilities <@ array['tools', 'vision', 'json']),

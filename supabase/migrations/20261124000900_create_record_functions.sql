@@ -28,7 +28,7 @@ create type private.decision_opening as (
     catalogue_version bigint,
     routing_request jsonb,
     candidates jsonb,
-    lease_seconds integer,
+    lease_seconds bigint,
     inference_id uuid,
     candidate_id uuid,
     price_id uuid,
@@ -38,7 +38,7 @@ create type private.decision_opening as (
 create type private.attempt_opening as (
     decision_id uuid,
     organization_id uuid,
-    lease_seconds integer,
+    lease_seconds bigint,
     inference_id uuid,
     candidate_id uuid,
     price_id uuid,
@@ -50,15 +50,15 @@ create type private.attempt_opening as (
 create type private.attempt_result as (
     inference_id uuid,
     status text,
-    http_calls smallint,
-    http_status smallint,
+    http_calls bigint,
+    http_status bigint,
     error_class text,
     error_message text,
     retry_after_seconds double precision,
     cooldown_seconds double precision,
     provider_request_id text,
-    first_byte_milliseconds integer,
-    duration_milliseconds integer,
+    first_byte_milliseconds bigint,
+    duration_milliseconds bigint,
     input_tokens bigint,
     cache_read_tokens bigint,
     cache_write_tokens bigint,
@@ -395,24 +395,23 @@ comment on function public.complete_decisions is
 create function public.sweep_decisions(batch_size integer) returns integer
 language plpgsql volatile security definer set search_path = '' set lock_timeout = '4s' as $$
 declare
+    late uuid[] := array(
+        select id from public.routing_outcomes
+        where outcome_status is null and lease_expires_at < now()
+        order by lease_expires_at
+        limit batch_size
+    );
     expired uuid[];
 begin
     -- One sweeper at a time; the others have nothing to do.
     if not pg_try_advisory_xact_lock(hashtextextended('clearfloor.sweep_decisions', 0)) then
         return 0;
     end if;
-    select array_agg(late.id), private.lock_wallets(array_agg(late.organization_id))
-    into expired
-    from (
-        select id, organization_id from public.routing_outcomes
-        where outcome_status is null and lease_expires_at < now()
-        order by lease_expires_at
-        limit batch_size
-    ) as late;
+    perform private.lock_wallets(array(select organization_id from public.routing_outcomes where id = any(late)));
     -- Asked again under the lock: a completion may have come first.
     expired := array(
         select id from public.routing_outcomes
-        where id = any(expired) and outcome_status is null and lease_expires_at < now()
+        where id = any(late) and outcome_status is null and lease_expires_at < now()
     );
     perform private.close_decisions(array(
         select (id, 'abandoned', null, null)::private.closing from unnest(expired) as id

@@ -8,7 +8,7 @@ set statement_timeout = '60s';
 create function public.find_caller_by_key(key_hash text)
 returns table (
     organization_id uuid, agent_id uuid, api_key_id uuid, user_id uuid, default_floor double precision,
-    default_max_output_tokens integer
+    default_max_output_tokens bigint
 )
 language sql stable security invoker set search_path = '' as $$
     select key.organization_id, key.agent_id, key.id, null::uuid, agent.default_floor, agent.default_max_output_tokens
@@ -26,7 +26,7 @@ comment on function public.find_caller_by_key is 'Resolves the SHA-256 (hex) of 
 create function public.find_caller_by_user(user_id uuid, organization_id uuid, agent text default null)
 returns table (
     organization_id uuid, agent_id uuid, api_key_id uuid, user_id uuid, default_floor double precision,
-    default_max_output_tokens integer
+    default_max_output_tokens bigint
 )
 language sql stable security invoker set search_path = '' as $$
     select
