@@ -4,6 +4,7 @@ Checked: signature (ES256 or RS256 by the project's JWKS; HS256 by the shared se
 ``iss``, ``aud``, ``role`` and ``is_anonymous``. https://supabase.com/docs/guides/auth/jwts
 """
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,11 +17,11 @@ import jwt
 from backend.errors import AuthenticationError, StoreUnavailableError
 from backend.settings import Settings
 
+_LOGGER = logging.getLogger(__name__)
 _ASYMMETRIC_ALGORITHMS = ("ES256", "RS256")
 _AUDIENCE = "authenticated"
 _ROLE = "authenticated"
 _LEEWAY_SECONDS = 5
-_RETRY_AFTER_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,8 @@ class TokenVerifier:
         self._clock = clock
         self._issuer = f"{settings.supabase_url.rstrip('/')}/auth/v1"
         self._keys: dict[str, jwt.PyJWK] = {}
-        self._fetched_at = float("-inf")
+        self._asked_at = float("-inf")
+        self._is_stale = True
 
     async def verify(self, token: str) -> User:
         """Verify a token.
@@ -75,29 +77,32 @@ class TokenVerifier:
         if header["alg"] not in _ASYMMETRIC_ALGORITHMS:
             raise jwt.InvalidAlgorithmError(f"the algorithm {header['alg']} is not accepted")
         key_id = str(header.get("kid"))
-        age = self._clock() - self._fetched_at
+        age = self._clock() - self._asked_at
         is_due = key_id not in self._keys or age > self._settings.jwks_max_age_seconds
         if is_due and age > self._settings.jwks_min_refresh_seconds:
-            await self._fetch()
+            self._asked_at = self._clock()
+            self._is_stale = not await self._fetch()
         key = self._keys.get(key_id)
+        if key is None and self._is_stale:
+            raise StoreUnavailableError(
+                "The project's signing keys cannot be fetched, so nobody can tell who is calling. Try again shortly.",
+                retry_after_seconds=self._settings.jwks_min_refresh_seconds,
+            )
         if key is None or key.algorithm_name != header["alg"]:
             raise jwt.InvalidKeyError("it is signed with a key that is not the project's")
         return key
 
-    async def _fetch(self) -> None:
+    async def _fetch(self) -> bool:
+        """Fetch the keys; tell whether that worked. If not, those known so far stay."""
         try:
             response = await self._http.get(f"{self._issuer}/.well-known/jwks.json")
             response.raise_for_status()
             keys = jwt.PyJWKSet.from_dict(response.json()).keys
         except (httpx.HTTPError, ValueError, jwt.PyJWTError) as error:
-            if self._keys:
-                return
-            raise StoreUnavailableError(
-                "The project's signing keys cannot be fetched, so nobody can tell who is calling. Try again shortly.",
-                retry_after_seconds=_RETRY_AFTER_SECONDS,
-            ) from error
+            _LOGGER.warning("The project's signing keys cannot be fetched: %s", error)
+            return False
         self._keys = {key.key_id: key for key in keys if key.key_id}
-        self._fetched_at = self._clock()
+        return True
 
 
 def _user(claims: dict[str, Any], token: str) -> User:

@@ -13,7 +13,7 @@ from backend.stack.errors import StackError
 from backend.stack.keys import write_private
 from backend.stack.ports import HOST, StackPorts, is_free
 from backend.stack.postgrest import answers_ok
-from backend.stack.processes import Process, clean_environment
+from backend.stack.processes import Process
 from backend.stack.stack import HOME, Stack, StackEndpoints, recorded_processes, stop_recorded
 
 BACKEND_READY_TIMEOUT_SECONDS = 60.0
@@ -87,13 +87,14 @@ def _start(leftovers: dict[str, Process], progress: Callable[[str], None]) -> No
 
 
 def _start_backend(endpoints: StackEndpoints, port: int) -> None:
-    environment = clean_environment(
-        SUPABASE_URL=endpoints.supabase_url,
-        SUPABASE_SECRET_KEY=endpoints.secret_key,
-        SUPABASE_PUBLISHABLE_KEY=endpoints.publishable_key,
-        CLEARFLOOR_HOST=HOST,
-        CLEARFLOOR_PORT=str(port),
-    )
+    # The shell's whole environment: providers' keys are in it, under names that the catalogue gives.
+    environment = dict(os.environ) | {
+        "SUPABASE_URL": endpoints.supabase_url,
+        "SUPABASE_SECRET_KEY": endpoints.secret_key,
+        "SUPABASE_PUBLISHABLE_KEY": endpoints.publishable_key,
+        "CLEARFLOOR_HOST": HOST,
+        "CLEARFLOOR_PORT": str(port),
+    }
     command = [sys.executable, "-m", "backend.cli", "serve"]
     backend = Process.start("backend", command, HOME, environment=environment)
     ready = f"http://{HOST}:{port}/health/ready"
