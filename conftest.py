@@ -2,7 +2,7 @@
 
 import pytest
 
-pytest_plugins = ["tests.support.stack_fixtures"]
+pytest_plugins = ["tests.support.stack_fixtures", "tests.support.gateway_fixtures"]
 
 
 def pytest_configure(config: pytest.Config) -> None:

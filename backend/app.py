@@ -10,7 +10,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from backend.api import chat, decisions, health, models
 from backend.api.errors import add_error_handlers
-from backend.api.identity import AGENT_HEADER, Identities
+from backend.api.identity import Identities
 from backend.api.parts import Parts
 from backend.api.tokens import TokenVerifier
 from backend.background import refresh_catalogue, repeat, sweep
@@ -36,7 +36,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         CORSMiddleware,
         allow_origins=settings.allowed_origins,
         allow_methods=["GET", "POST"],
-        allow_headers=["authorization", "content-type", AGENT_HEADER],
+        # SDKs send headers of their own (x-stainless-*); the allow-list that guards is that of the origins.
+        allow_headers=["*"],
         expose_headers=[*chat.EXPOSED_HEADERS, "retry-after", "x-should-retry"],
     )
     add_error_handlers(app)

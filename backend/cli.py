@@ -25,6 +25,10 @@ _COMMANDS = {
     "up": _Command("start the embedded Supabase and a backend on this machine", "backend.stack.commands:up"),
     "down": _Command("stop what `up` started; the data stays", "backend.stack.commands:down"),
     "status": _Command("tell what `up` started and what of it still runs", "backend.stack.commands:status"),
+    "preflight": _Command(
+        "count what a database to adopt has against the constraint", "backend.preflight:main"
+    ),
+    "demo": _Command("a guided tour of what `up` started", "backend.demo.tour:main"),
 }
 
 

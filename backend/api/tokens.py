@@ -72,10 +72,11 @@ class TokenVerifier:
 
     async def _key(self, header: dict[str, Any]) -> Any:  # noqa: ANN401 # what PyJWT takes as a key
         secret = self._settings.supabase_jwt_secret
-        if header["alg"] == "HS256" and secret:
+        algorithm = header.get("alg")
+        if algorithm == "HS256" and secret:
             return secret.get_secret_value()
-        if header["alg"] not in _ASYMMETRIC_ALGORITHMS:
-            raise jwt.InvalidAlgorithmError(f"the algorithm {header['alg']} is not accepted")
+        if algorithm not in _ASYMMETRIC_ALGORITHMS:
+            raise jwt.InvalidAlgorithmError(f"the algorithm {algorithm} is not accepted")
         key_id = str(header.get("kid"))
         age = self._clock() - self._asked_at
         is_due = key_id not in self._keys or age > self._settings.jwks_max_age_seconds
@@ -88,8 +89,8 @@ class TokenVerifier:
                 "The project's signing keys cannot be fetched, so nobody can tell who is calling. Try again shortly.",
                 retry_after_seconds=self._settings.jwks_min_refresh_seconds,
             )
-        if key is None or key.algorithm_name != header["alg"]:
-            raise jwt.InvalidKeyError("it is signed with a key that is not the project's")
+        if key is None or key.algorithm_name != algorithm:
+            raise jwt.InvalidTokenError("it is signed with a key that is not the project's")
         return key
 
     async def _fetch(self) -> bool:

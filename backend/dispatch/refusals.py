@@ -28,7 +28,7 @@ def refused(opened: Opened, decision_id: UUID) -> ClearfloorError:
         return InsufficientFundsError(
             f"The wallet cannot take this request: it may cost up to {_usd(refusal, 'needed')}, the balance is"
             f" {_usd(refusal, 'balance')} and {_usd(refusal, 'held')} of it is held by requests under way."
-            " Nothing was called or charged. Top up, ask for fewer output tokens, or wait for those requests.",
+            " Nothing is charged. Top up, ask for fewer output tokens, or wait for those requests.",
             decision_id=decision_id,
             details=refusal,
         )
@@ -36,7 +36,7 @@ def refused(opened: Opened, decision_id: UUID) -> ClearfloorError:
         return SpendCapError(
             f"The {refusal.get('scope')}'s cap for the {refusal.get('window')} cannot take this request: it may cost"
             f" up to {_usd(refusal, 'needed')}; of {_usd(refusal, 'cap')}, {_usd(refusal, 'spent')} is spent and"
-            f" {_usd(refusal, 'held')} held by requests under way. Nothing was called or charged."
+            f" {_usd(refusal, 'held')} held by requests under way. Nothing is charged."
             f" {_resets(refusal)}",
             decision_id=decision_id,
             details=refusal,

@@ -95,6 +95,8 @@ language sql stable set search_path = '' as $$
     ) as needed
     left join public.spend_counters as counter using (spend_cap_id, window_start)
     where needed.limit_nano_usd - coalesce(counter.held_nano_usd + counter.charged_nano_usd, 0) < needed.amount_nano_usd
+    -- A cap before the wallet: topping up would not help.
+    order by 3, 1
 $$;
 
 -- Writes holds that are known to fit.

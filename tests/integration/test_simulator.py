@@ -80,7 +80,7 @@ class Model:
     async def reaches(self, *states: str) -> None:
         """Wait until the states of the recorded calls are these; another process has no event to wait for."""
         async with asyncio.timeout(DEADLINE_SECONDS):
-            while [call["state"] for call in await self.journal()] != list(states):  # noqa: ASYNC110
+            while [call["state"] for call in await self.journal()] != list(states):
                 await asyncio.sleep(POLL_SECONDS)
 
     async def release(self) -> None:

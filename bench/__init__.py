@@ -1,0 +1,1 @@
+"""Measurements of Clearfloor, each one command: `python -m bench.<name>`."""

@@ -1,0 +1,203 @@
+"""The HTTP boundary of a unit test: providers and PostgREST as scripts behind httpx's mock transport."""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import orjson
+
+from backend.dispatch.completions import Completions
+from backend.dispatch.cooldowns import Cooldowns
+from backend.dispatch.dispatcher import Dispatcher
+from backend.providers.openai import OpenAIProvider
+from backend.store.client import DataApi
+from backend.store.record import Record
+from tests.unit.samples import Json, settings
+
+Reply = Callable[[], httpx.Response]
+USAGE = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
+CHARGE_NANO_USD = 2800
+
+
+def answered(content: str = "Hello.", usage: object = USAGE, **headers: str) -> Reply:
+    """Script a sound answer."""
+    choice = {"index": 0, "message": {"role": "assistant", "content": content}, "finish_reason": "stop"}
+    body = {"object": "chat.completion", "choices": [choice]} | ({"usage": usage} if usage else {})
+    return lambda: httpx.Response(200, json=body, headers=headers)
+
+
+def refused(status: int, message: str = "no", **headers: str) -> Reply:
+    """Script an error, in OpenAI's envelope. A header's name is written with underscores."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return lambda: httpx.Response(status, json={"error": {"message": message}}, headers=named)
+
+
+def raw(content: bytes, status: int = 200) -> Reply:
+    """Script a body."""
+    return lambda: httpx.Response(status, content=content)
+
+
+def breaks(error: Exception) -> Reply:
+    """Script a failure below HTTP."""
+
+    def fail() -> httpx.Response:
+        raise error
+
+    return fail
+
+
+def frame(chunk: object) -> bytes:
+    """Return a chunk as a server-sent event."""
+    return b"data: " + orjson.dumps(chunk) + b"\n\n"
+
+
+def delta(finish_reason: str | None = None, index: int = 0, **content: object) -> Json:
+    """Return a chunk with one choice."""
+    choice = {"index": index, "delta": content, "finish_reason": finish_reason}
+    return {"object": "chat.completion.chunk", "choices": [choice]}
+
+
+ROLE = delta(role="assistant", content="")
+USAGE_REPORT: Json = {"object": "chat.completion.chunk", "choices": [], "usage": USAGE}
+DONE = b"data: [DONE]\n\n"
+
+
+class Blocks(httpx.AsyncByteStream):
+    """A body that arrives in given blocks, and may break after them."""
+
+    def __init__(self, blocks: Iterable[bytes], error: Exception | None = None) -> None:
+        self._blocks = list(blocks)
+        self._error = error
+        self.closed = False
+
+    async def __aiter__(self) -> Any:  # an async generator
+        """Yield the blocks, then break if so scripted."""
+        for block in self._blocks:
+            yield block
+        if self._error:
+            raise self._error
+
+    async def aclose(self) -> None:
+        """Remember that somebody hung up."""
+        self.closed = True
+
+
+def streamed(*blocks: bytes, error: Exception | None = None) -> Reply:
+    """Script a stream that arrives in these blocks."""
+    return lambda: httpx.Response(200, stream=Blocks(blocks, error))
+
+
+def streamed_answer(*words: str) -> Reply:
+    """Script a whole streamed answer with a usage report."""
+    chunks = [ROLE, *(delta(content=word) for word in words or ("Hello.",)), delta("stop"), USAGE_REPORT]
+    return streamed(*map(frame, chunks), DONE)
+
+
+@dataclass
+class Providers:
+    """Providers that answer by script, one for each upstream model; where it is over, its last entry repeats."""
+
+    scripts: dict[str, list[Reply]] = field(default_factory=dict)
+    requests: list[httpx.Request] = field(default_factory=list)
+
+    def respond(self, request: httpx.Request) -> httpx.Response:
+        """Answer a call."""
+        self.requests.append(request)
+        script = self.scripts[orjson.loads(request.content)["model"]]
+        reply = script.pop(0) if len(script) > 1 else script[0]
+        return reply()
+
+    @property
+    def bodies(self) -> list[Json]:
+        """What was asked, call by call."""
+        return [orjson.loads(request.content) for request in self.requests]
+
+    @property
+    def called(self) -> list[str]:
+        """The upstream models that were called, call by call."""
+        return [body["model"] for body in self.bodies]
+
+
+@dataclass
+class Postgrest:
+    """PostgREST as the record sees it: answers like the database's functions do and keeps what it was sent.
+
+    ``scripts`` has answers to be given first: a JSON value, a response or an exception.
+    """
+
+    scripts: dict[str, list[object]] = field(default_factory=dict)
+    calls: list[tuple[str, Json]] = field(default_factory=list)
+    requests: list[httpx.Request] = field(default_factory=list)
+    _made: dict[str, str] = field(default_factory=dict)
+
+    def respond(self, request: httpx.Request) -> httpx.Response:
+        """Answer a call."""
+        self.requests.append(request)
+        function = request.url.path.rpartition("/")[2]
+        parameters: Json = orjson.loads(request.content) if request.content else {}
+        self.calls.append((function, parameters))
+        scripted = self.scripts.get(function)
+        answer = scripted.pop(0) if scripted else self._answer(function, parameters)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer if isinstance(answer, httpx.Response) else httpx.Response(200, json=answer)
+
+    def sent(self, function: str) -> list[Json]:
+        """Return the items of all calls of a function."""
+        return [item for name, parameters in self.calls if name == function for item in parameters["items"]]
+
+    def _answer(self, function: str, parameters: Json) -> Any:  # JSON
+        if function == "insert_decisions":
+            return [
+                {"id": i["id"], "outcome_status": None, "refusal": None, "error": None}
+                for i in parameters["items"]
+            ]
+        if function == "insert_attempts":
+            return [{"opened": True, "outcome_status": None, "refusal": None} for _ in parameters["items"]]
+        return [self._completed(item) for item in parameters["items"]]
+
+    def _completed(self, item: Json) -> Json:
+        attempt = item["attempt"]
+        made = attempt["inference_id"] if attempt and attempt["status"] != "not_sent" else None
+        return {
+            "outcome_status": item["outcome_status"],
+            "decision_rule": "cheapest_clearing_floor" if made else item["decision_rule_override"],
+            "inference_id": made,
+            "charge_nano_usd": CHARGE_NANO_USD if made else 0,
+        }
+
+
+class Gateway:
+    """A dispatcher with its parts, between scripted providers and a scripted record."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic, **changes: object) -> None:
+        self.providers = Providers()
+        self.postgrest = Postgrest()
+        self.settings = settings(**changes)
+        self.record_http = httpx.AsyncClient(transport=httpx.MockTransport(self.postgrest.respond))
+        self.data_api = DataApi(self.settings, self.record_http)
+        self.record = Record(
+            self.data_api,
+            lease_seconds=self.settings.lease_seconds,
+            retry_seconds=self.settings.store_retry_seconds,
+        )
+        self.cooldowns = Cooldowns(clock)
+        self.completions = Completions(
+            wait_seconds=self.settings.completion_wait_seconds, most=self.settings.max_pending_completions
+        )
+        http = httpx.AsyncClient(transport=httpx.MockTransport(self.providers.respond))
+        self.provider = OpenAIProvider(http, self.settings.provider_connect_timeout_seconds)
+        self.dispatcher = Dispatcher(
+            self.record, {"openai": self.provider}, self.cooldowns, self.completions, self.settings
+        )
+
+    def script(self, candidate: Json, *replies: Reply) -> None:
+        """Let a candidate answer so, call by call; the last reply repeats."""
+        self.providers.scripts[candidate["upstream_model"]] = list(replies)
+
+    def script_each(self, candidates: Sequence[Json], *replies: Reply) -> None:
+        """Let each candidate answer by one of the replies, always."""
+        for candidate, reply in zip(candidates, replies, strict=True):
+            self.script(candidate, reply)
