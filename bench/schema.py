@@ -9,6 +9,7 @@ TENANTS = 64
 
 
 def main() -> None:
+    """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m bench.schema", description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--durable", action="store_true")

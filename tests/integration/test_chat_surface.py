@@ -169,7 +169,11 @@ def scene_headers(scene: Scene) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    "body", [{"model": "no-such-model", "clearfloor": {}}, {"clearfloor": {"models": ["no-such-model"]}}]
+    "body",
+    [
+        {"model": "no-such-model", "clearfloor": {"models": None}},
+        {"clearfloor": {"models": ["no-such-model"]}},
+    ],
 )
 async def test_an_unknown_model_is_404(scene: Scene, body: dict[str, Any]) -> None:
     """The message says where to look."""

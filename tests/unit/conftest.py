@@ -14,12 +14,12 @@ def no_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make opening a socket fail; adopting one that is open already (asyncio's own pair) still works."""
     adopt: Callable[..., None] = socket.socket.__init__
 
-    def refuse(self: socket.socket, *arguments: int, fileno: int | None = None) -> None:
-        # socketpair() passes the file's number as the fourth argument.
-        family, kind, protocol, number = (*arguments, *(-1, -1, -1, None)[len(arguments) :])
-        if (opened := fileno if number is None else number) is None:
+    def refuse(
+        self: socket.socket, family: int = -1, kind: int = -1, protocol: int = -1, fileno: int | None = None
+    ) -> None:
+        if fileno is None:
             raise AssertionError("a unit test opens no socket")
-        adopt(self, family, kind, protocol, opened)
+        adopt(self, family, kind, protocol, fileno)
 
     monkeypatch.setattr(socket.socket, "__init__", refuse)
 

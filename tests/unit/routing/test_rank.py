@@ -1,0 +1,105 @@
+"""Routing: the cheapest candidate that clears the floor, the same for the same inputs, bit for bit."""
+
+import json
+import random
+from uuid import UUID
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backend.routing.catalogue import Candidate, Catalogue, Price
+from backend.routing.rank import rank
+from backend.routing.request import RoutingRequest
+
+PRICES = st.integers(0, 10**11)
+
+
+@st.composite
+def candidates(draw: st.DrawFn) -> list[Candidate]:
+    """Draw up to eight candidates."""
+    count = draw(st.integers(0, 8))
+    return [
+        Candidate(
+            id=UUID(int=number),
+            provider=f"provider-{draw(st.integers(0, 2))}-{number}",
+            model=f"model-{draw(st.integers(0, 3))}",
+            upstream_model="upstream",
+            wire_format="openai",
+            base_url="http://127.0.0.1:1/v1",
+            api_key_variable=None,
+            output_limit_field="max_tokens",
+            context_window_tokens=draw(st.sampled_from([1_000, 100_000])),
+            max_output_tokens=draw(st.sampled_from([100, 5_000])),
+            input_overhead_tokens=draw(st.integers(0, 300)),
+            capabilities=frozenset(draw(st.sets(st.sampled_from(["tools", "json"])))),
+            price=Price(UUID(int=1000 + number), *(draw(PRICES) for _ in range(5))),
+            qualities=draw(st.dictionaries(st.sampled_from(["chat", "general"]), st.floats(0, 1))),
+        )
+        for number in range(count)
+    ]
+
+
+REQUESTS = st.builds(
+    RoutingRequest,
+    rule=st.just("cheapest_clearing_floor"),
+    model=st.none(),
+    floor=st.floats(0, 1),
+    task=st.sampled_from(["chat", "code"]),
+    body_bytes=st.integers(1, 5_000),
+    choices=st.integers(1, 3),
+    output_limit_tokens=st.sampled_from([50, 1_000]),
+    needs=st.sampled_from([(), ("tools",)]),
+    max_cost_nano_usd=st.none() | st.integers(0, 10**9),
+    models=st.none() | st.just(("model-0", "model-1")),
+)
+
+
+@given(candidates(), REQUESTS)
+def test_only_what_clears_the_floor_is_ranked_and_cheapest_first(
+    pool: list[Candidate], request: RoutingRequest
+) -> None:
+    """Whatever is served is good enough, fits, and nothing that also clears is cheaper."""
+    ranking = rank(request, Catalogue(1, tuple(pool)))
+    costs = [scored.expected_cost_nano_usd for scored in ranking.clearing]
+    assert costs == sorted(costs)
+    for scored in ranking.clearing:
+        assert scored.quality is not None
+        assert request.floor is not None
+        assert scored.quality >= request.floor
+        assert scored.candidate.capabilities.issuperset(request.needs)
+        assert request.models is None or scored.candidate.model in request.models
+        assert request.max_cost_nano_usd is None or scored.bound_nano_usd <= request.max_cost_nano_usd
+    assert len(ranking.clearing) + len(ranking.rejected) == len(pool)
+    assert all(scored.rejected for scored in ranking.rejected)
+
+
+@given(candidates(), REQUESTS, st.randoms())
+def test_a_recorded_decision_is_recomputed_exactly(
+    pool: list[Candidate], request: RoutingRequest, chance: random.Random
+) -> None:
+    """After a round trip through JSON, and whatever order the catalogue comes in."""
+    recorded = json.loads(json.dumps(rank(request, Catalogue(1, tuple(pool))).to_record()))
+    again = RoutingRequest.from_record(json.loads(json.dumps(request.to_record())))
+    shuffled = list(pool)
+    chance.shuffle(shuffled)
+    assert json.loads(json.dumps(rank(again, Catalogue(1, tuple(shuffled))).to_record())) == recorded
+
+
+@given(candidates(), st.integers(0, 10**6), st.integers(0, 10**6), st.data())
+def test_the_bound_covers_every_split_into_classes(
+    pool: list[Candidate], input_tokens: int, output_tokens: int, data: st.DataObject
+) -> None:
+    """However the provider splits the tokens into cached, written, plain and reasoning ones."""
+    for candidate in pool:
+        price = candidate.price
+        read = data.draw(st.integers(0, input_tokens))
+        written = data.draw(st.integers(0, input_tokens - read))
+        reasoning = data.draw(st.integers(0, output_tokens))
+        total = (
+            (input_tokens - read - written) * price.input
+            + read * price.cache_read
+            + written * price.cache_write
+            + (output_tokens - reasoning) * price.output
+            + reasoning * price.reasoning
+        )
+        assert -(-total // 1_000_000) <= price.bound(input_tokens, output_tokens)
