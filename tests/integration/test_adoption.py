@@ -12,10 +12,10 @@ from backend.stack.stack import Stack
 from tests.support.databases import ADOPTION, CONSTRAINT, Database, earlier_database
 
 ROLLBACK = Path(__file__).parents[2] / "supabase" / "rollback"
-CHOSEN = "decision_rule = 'cheapest_clearing_floor' and outcome_status is not null"
-ORPHANS = (
-    f"select id::text, outcome_status from public.routing_outcomes where {CHOSEN} and inference_id is null"
-)
+ORPHANS = """
+    select id::text, outcome_status from public.routing_outcomes
+    where decision_rule = 'cheapest_clearing_floor' and outcome_status is not null and inference_id is null
+"""
 VALIDATED = """
     select convalidated from pg_constraint where conname = 'outcome_requires_inference_when_model_chosen'
 """
