@@ -55,9 +55,9 @@ def next_lines(url: str, rest_url: str, decision_id: str) -> Iterator[str]:
     """Yield where to look next."""
     yield "Look next"
     yield _line("why", f"GET {url}/v1/decisions/{decision_id}")
-    yield _line("rows", f"GET {rest_url}/routing_outcomes?order=id.desc, as a member: docs/data-model.md")
+    yield _line("rows", f"GET {rest_url}/routing_outcomes?order=id.desc, as a member")
     yield _line("keys", "all of them are in .clearfloor/dev.env")
-    yield _line("docs", "docs/quickstart.md, docs/api.md, docs/operating.md")
+    yield _line("docs", "docs/api.md, docs/operating.md")
 
 
 def _said(answer: httpx.Response) -> str:
