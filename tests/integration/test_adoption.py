@@ -1,106 +1,307 @@
-"""A database of the earlier shape is made safe by the shipped files, pushed by the real Supabase CLI."""
+"""A database of the earlier shape is made safe by the shipped files, pushed by the real CLI."""
 
 import hashlib
-import re
+import json
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
 
 from backend.stack.stack import Stack
-from tests.support.databases import ADOPTION, CONSTRAINT, Database, earlier_database
+from tests.support.databases import (
+    ADOPTION,
+    CONSTRAINT,
+    EARLIER_FILE,
+    SUPABASE,
+    Database,
+    earlier_database,
+)
 
-ROLLBACK = Path(__file__).parents[2] / "supabase" / "rollback"
-ORPHANS = """
-    select id::text, outcome_status from public.routing_outcomes
-    where decision_rule = 'cheapest_clearing_floor' and outcome_status is not null and inference_id is null
-"""
-VALIDATED = """
-    select convalidated from pg_constraint where conname = 'outcome_requires_inference_when_model_chosen'
-"""
+ACME = "00000000-0000-7000-8000-00000000000a"
+GLOBEX = "00000000-0000-7000-8000-00000000000b"
+OVERRIDDEN_BEFORE = "00000000-0000-7000-8000-000000000012"
+
+# Case of tests/fixtures/earlier_database.sql -> rule afterwards, inference afterwards.
+LINKED = {
+    "20": "20000000-0000-7000-8000-000000000001",
+    "21": "21000000-0000-7000-8000-000000000001",
+    "22": "22000000-0000-7000-8000-000000000001",
+    "23": "23000000-0000-7000-8000-000000000001",
+    "24": "24000000-0000-7000-8000-000000000001",
+}
+OVERRIDDEN = {
+    **dict.fromkeys(("30", "32", "33", "34", "40", "50", "51", "52", "53", "54", "55"), "legacy_unlinked"),
+    **dict.fromkeys(("31", "41", "42"), "failed_pre_dispatch"),
+}
+SOUND = ("10", "11", "12", "13")
+
+Rows = dict[str, dict[str, Any]]
 
 
-@pytest.fixture
-def database(stack: Stack, tmp_path: Path) -> Iterator[Database]:
-    """A database as it stood before, and the shipped files laid out to be pushed."""
-    with earlier_database(stack, tmp_path) as earlier:
-        yield earlier
+@dataclass(frozen=True)
+class Adoption:
+    """An adopted database, with what was there before."""
+
+    database: Database
+    advice_before: list[dict[str, Any]]
+    outcomes_before: Rows
+    inferences_before: Rows
 
 
-def advice(database: Database) -> Counter[str]:
-    """Count what `supabase db advisors` reports, by name."""
-    answer = database.cli("db", "advisors", "--type=all", "--level=warn")
-    return Counter(re.findall(r'"name":\s*"(\w+)"', answer.stdout))
+@pytest.fixture(scope="module")
+def adoption(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Adoption]:
+    """Adopt one database for the tests that only look."""
+    with earlier_database(stack, tmp_path_factory.mktemp("adoption")) as database:
+        before = (
+            advice(database),
+            stored(database, "routing_outcomes"),
+            stored(database, "inferences"),
+        )
+        database.add([*ADOPTION, *CONSTRAINT])
+        pushed = database.push()
+        assert pushed.exit_code == 0, pushed.stderr
+        yield Adoption(database, *before)
 
 
-def adopt(database: Database) -> None:
-    """Push the shipped files, and nothing but them."""
-    shipped = [*ADOPTION, *CONSTRAINT]
-    database.add(shipped)
-    for file in shipped:
-        pushed = database.migrations / file.name
-        assert hashlib.sha256(pushed.read_bytes()).digest() == hashlib.sha256(file.read_bytes()).digest()
-    answer = database.push()
+def advice(database: Database) -> list[dict[str, Any]]:
+    """Return the warnings and errors of `supabase db advisors`."""
+    answer = database.cli("db", "advisors", "--type", "all", "--level", "warn")
     assert answer.exit_code == 0, answer.stderr
+    if not answer.stdout:
+        assert "No issues found" in answer.stderr
+        return []
+    found: list[dict[str, Any]] = json.loads(answer.stdout)
+    return found
 
 
-def test_the_advisors_fall_silent(database: Database) -> None:
-    """16 bare policies and a table without row level security before, nothing after."""
-    before = advice(database)
-    assert before["auth_rls_initplan"] == 16
-    assert before["rls_disabled_in_public"] == 1
-    adopt(database)
-    assert advice(database) == Counter()
+def stored(database: Database, table: str) -> Rows:
+    """Return every row of a table, by id."""
+    rows = database.rows(f"select id::text, to_jsonb(t) from public.{table} as t")  # noqa: S608 - ours
+    return dict(rows)
 
 
-def test_every_orphan_is_linked_or_says_why_not_and_nothing_is_invented(database: Database) -> None:
-    """One match is linked; none or several get an overriding rule; the originals are kept; the constraint is valid."""
-    orphans = dict(database.rows(ORPHANS))
-    inferences = database.rows("select * from public.inferences order by id")
-    kept_before = database.rows("select count(*) from public._repair_20260528_save_error")[0][0]
-    assert orphans
-    adopt(database)
-    assert database.rows(ORPHANS) == []
-    assert database.rows(VALIDATED) == [(True,)]
-    assert database.rows("select * from public.inferences order by id") == inferences
-    after = database.rows(
-        "select id::text, decision_rule, inference_id from public.routing_outcomes where id::text = any(%s)",
-        list(orphans),
+def outcome_id(case: str) -> str:
+    """Return the id of the outcome of a case of the fixture."""
+    return f"00000000-0000-7000-8000-0000000000{case}"
+
+
+def originals(database: Database) -> Rows:
+    """Return what this repair kept in the repair table, by outcome."""
+    return dict(
+        database.rows(
+            "select outcome_id::text, original from public._repair_20260528_save_error "
+            "where note <> 'save error'"
+        )
     )
-    assert len(after) == len(orphans)
-    known = {row[0] for row in database.rows("select id from public.inferences")}
-    for outcome, rule, inference in after:
-        if inference is not None:
-            assert rule == "cheapest_clearing_floor"
-            assert inference in known
-        else:
-            assert rule == ("legacy_unlinked" if orphans[outcome] == "succeeded" else "failed_pre_dispatch")
-    assert {"cheapest_clearing_floor", "legacy_unlinked", "failed_pre_dispatch"} == {
-        rule for _, rule, _ in after
-    }
-    kept = database.rows("select count(*) from public._repair_20260528_save_error")[0][0]
-    assert kept == kept_before + len(orphans)
-    secured = "select relrowsecurity from pg_class where relname = '_repair_20260528_save_error'"
-    assert database.rows(secured) == [(True,)]
 
 
-@pytest.mark.parametrize("name", [CONSTRAINT[0].name, ADOPTION[0].name])
-def test_a_rollback_takes_a_migration_back_and_it_applies_again(database: Database, name: str) -> None:
-    """Apply, roll back, apply: the constraint, and the policies."""
-    policies = "select policyname, qual, with_check from pg_policies where schemaname = 'public' order by 1"
-    earlier = database.rows(policies)
-    adopt(database)
-    adopted = database.rows(policies), database.rows(VALIDATED)
-    assert adopted[0] != earlier
-    database.execute((ROLLBACK / name).read_text())
-    rolled_back = [f.name.split("_")[0] for f in (CONSTRAINT if name == CONSTRAINT[0].name else ADOPTION[:1])]
-    if name == CONSTRAINT[0].name:
-        assert database.rows(VALIDATED) == []
-    else:
-        assert database.rows(policies) == earlier
-    versions = ", ".join(f"'{version}'" for version in rolled_back)
-    database.execute(f"delete from supabase_migrations.schema_migrations where version in ({versions})")  # noqa: S608 # our own
-    answer = database.push("--include-all")
-    assert answer.exit_code == 0, answer.stderr
-    assert (database.rows(policies), database.rows(VALIDATED)) == adopted
+def as_caller(database: Database, role: str, organization: str | None, query: str) -> list[tuple[Any, ...]]:
+    """Return what a query finds as a role of the Data API with an organization in its claims; change nothing."""
+    claims = {"app_metadata": {"organization_id": organization, "role": "owner"}}
+    with psycopg.connect(database.url) as connection:
+        connection.execute("select set_config('request.jwt.claims', %s, true)", [json.dumps(claims)])
+        connection.execute(f"set local role {role}".encode())
+        found = connection.execute(query.encode()).fetchall()
+        connection.rollback()
+    return found
+
+
+def test_the_advisors_see_the_sixteen_policies_and_the_open_table_before(adoption: Adoption) -> None:
+    """The earlier shape has exactly the faults that adoption is for."""
+    kinds = Counter((issue["name"], issue["level"]) for issue in adoption.advice_before)
+    assert kinds == {("auth_rls_initplan", "WARN"): 16, ("rls_disabled_in_public", "ERROR"): 1}
+    (open_table,) = [issue for issue in adoption.advice_before if issue["level"] == "ERROR"]
+    assert open_table["metadata"]["name"] == "_repair_20260528_save_error"
+
+
+def test_the_advisors_have_nothing_to_say_afterwards(adoption: Adoption) -> None:
+    """Adoption leaves neither a warning nor an error."""
+    assert advice(adoption.database) == []
+
+
+def test_what_was_pushed_are_the_shipped_files_byte_for_byte(adoption: Adoption) -> None:
+    """Every file beyond the earlier shape has the hash of the one that is shipped, and all were applied."""
+    folders = (SUPABASE / "adoption" / "migrations", SUPABASE / "migrations")
+    shipped = {file.name: digest(file) for folder in folders for file in folder.glob("*.sql")}
+    pushed = {file.name: digest(file) for file in adoption.database.migrations.glob("*.sql")}
+    del pushed[EARLIER_FILE]
+    assert pushed.items() <= shipped.items()
+    assert {file.name for file in (*ADOPTION, *CONSTRAINT)} == pushed.keys()
+    assert adoption.database.history() == sorted(name.partition("_")[0] for name in (EARLIER_FILE, *pushed))
+
+
+def digest(file: Path) -> str:
+    """Return the SHA-256 of a file."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("case", LINKED)
+def test_an_orphan_that_exactly_one_inference_matches_is_linked(adoption: Adoption, case: str) -> None:
+    """The match becomes the outcome's inference, and nothing else of the outcome changes."""
+    expected = adoption.outcomes_before[outcome_id(case)] | {"inference_id": LINKED[case]}
+    assert stored(adoption.database, "routing_outcomes")[outcome_id(case)] == expected
+
+
+@pytest.mark.parametrize("case", OVERRIDDEN)
+def test_an_orphan_without_exactly_one_match_gets_an_overriding_rule(adoption: Adoption, case: str) -> None:
+    """Its rule says so, and nothing else of the outcome changes."""
+    expected = adoption.outcomes_before[outcome_id(case)] | {"decision_rule": OVERRIDDEN[case]}
+    assert stored(adoption.database, "routing_outcomes")[outcome_id(case)] == expected
+
+
+@pytest.mark.parametrize("case", SOUND)
+def test_an_outcome_that_is_no_orphan_stays_as_it_was(adoption: Adoption, case: str) -> None:
+    """Linked, open, and rules that the constraint does not guard: none of them is touched."""
+    after = stored(adoption.database, "routing_outcomes")
+    assert after[outcome_id(case)] == adoption.outcomes_before[outcome_id(case)]
+
+
+def test_the_fixture_has_no_other_outcomes(adoption: Adoption) -> None:
+    """Each outcome is one of the cases above."""
+    cases = (*LINKED, *OVERRIDDEN, *SOUND)
+    assert adoption.outcomes_before.keys() == {outcome_id(case) for case in cases}
+
+
+def test_no_inference_is_made_or_changed(adoption: Adoption) -> None:
+    """What was not recorded then is not invented now."""
+    assert stored(adoption.database, "inferences") == adoption.inferences_before
+
+
+def test_the_repair_table_keeps_every_original(adoption: Adoption) -> None:
+    """It holds each changed row as it was, and still what an earlier repair had put there."""
+    repaired = (outcome_id(case) for case in (*LINKED, *OVERRIDDEN))
+    assert originals(adoption.database) == {key: adoption.outcomes_before[key] for key in repaired}
+    earlier = adoption.database.rows(
+        "select outcome_id::text from public._repair_20260528_save_error where note = 'save error'"
+    )
+    assert earlier == [(OVERRIDDEN_BEFORE,)]
+
+
+@pytest.mark.parametrize("role", ["anon", "authenticated"])
+def test_the_repair_table_is_closed_to_callers(adoption: Adoption, role: str) -> None:
+    """It has row level security, and no caller may even ask."""
+    (secured,) = adoption.database.rows(
+        "select relrowsecurity from pg_class where oid = 'public._repair_20260528_save_error'::regclass"
+    )
+    assert secured == (True,)
+    query = "select * from public._repair_20260528_save_error"
+    assert as_caller(adoption.database, "service_role", None, query)
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        as_caller(adoption.database, role, ACME, query)
+
+
+def test_the_constraint_is_valid_and_holds_for_new_rows(adoption: Adoption) -> None:
+    """It was checked against the old rows, and a writer that breaks it is refused."""
+    (valid,) = adoption.database.rows(
+        "select convalidated from pg_constraint "
+        "where conrelid = 'public.routing_outcomes'::regclass and conname = %s",
+        "outcome_requires_inference_when_model_chosen",
+    )
+    assert valid == (True,)
+    with pytest.raises(psycopg.errors.CheckViolation, match="outcome_requires_inference_when_model_chosen"):
+        adoption.database.execute(late_orphan())
+
+
+def late_orphan() -> str:
+    """Return a statement that an earlier write path would send."""
+    return (
+        "insert into public.routing_outcomes "  # noqa: S608 # our own constant
+        "(id, organization_id, requested_model, decision_rule, outcome_status) values "
+        f"(gen_random_uuid(), '{ACME}', 'auto', 'cheapest_clearing_floor', 'succeeded')"
+    )
+
+
+def test_no_policy_calls_for_the_claims_outside_a_subquery(adoption: Adoption) -> None:
+    """Stronger than the advisor, which is satisfied by one wrapped call; and every policy names its role."""
+    policies = adoption.database.rows(
+        "select policyname, roles::text, regexp_replace(concat_ws(' ', qual, with_check), "
+        "'\\( SELECT auth\\.jwt\\(\\) AS jwt\\)', 'CLAIMS', 'g') from pg_policies where schemaname = 'public'"
+    )
+    assert len(policies) == 16
+    assert {roles for _, roles, _ in policies} == {"{authenticated}"}
+    for name, _, expression in policies:
+        assert "CLAIMS" in expression, name
+        assert "auth." not in expression, name
+        assert "current_setting" not in expression, name
+
+
+def test_an_index_leads_with_the_column_of_each_policy(adoption: Adoption) -> None:
+    """A tenant's rows are found without reading everybody's, and every index is a finished one."""
+    tables = adoption.database.rows(
+        "select distinct tablename::text from pg_policies where schemaname = 'public'"
+    )
+    indexed = adoption.database.rows(
+        "select distinct relation.relname::text from pg_index as index "
+        "inner join pg_class as relation on relation.oid = index.indrelid "
+        "inner join pg_attribute as attribute on attribute.attrelid = relation.oid "
+        "and attribute.attnum = index.indkey[0] "
+        "where index.indisvalid and relation.relnamespace = 'public'::regnamespace and attribute.attname = "
+        "case relation.relname when 'organizations' then 'id' else 'organization_id' end"
+    )
+    assert set(tables) <= set(indexed)
+    assert len(tables) == 9
+
+
+@pytest.mark.parametrize("table", ["routing_outcomes", "inferences", "organization_members", "wallets"])
+def test_anon_may_not_ask(adoption: Adoption, table: str) -> None:
+    """The publishable key alone reaches no table any more."""
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        as_caller(adoption.database, "anon", ACME, f"select * from public.{table}")  # noqa: S608 - ours
+
+
+def test_a_tenant_sees_its_own_rows_and_no_others(adoption: Adoption) -> None:
+    """The hoisted policies let through what the bare ones did; an empty claim finds nothing."""
+    query = "select organization_id::text, count(*) from public.inferences group by 1"
+    before = Counter(row["organization_id"] for row in adoption.inferences_before.values())
+    for tenant in (ACME, GLOBEX):
+        assert as_caller(adoption.database, "authenticated", tenant, query) == [(tenant, before[tenant])]
+    assert as_caller(adoption.database, "authenticated", "", query) == []
+
+
+def test_a_tenant_still_writes_what_its_policies_allow(adoption: Adoption) -> None:
+    """A grant stands behind each policy that writes, and no other tenant can be named."""
+    insert = "insert into public.agents (id, organization_id, name) values (gen_random_uuid(), '{}', 'x') returning 1"
+    rename = "update public.organizations set name = 'Acme 2' returning id::text"
+    assert as_caller(adoption.database, "authenticated", ACME, insert.format(ACME)) == [(1,)]
+    assert as_caller(adoption.database, "authenticated", ACME, rename) == [(ACME,)]
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security"):
+        as_caller(adoption.database, "authenticated", ACME, insert.format(GLOBEX))
+
+
+def test_repairing_again_changes_nothing(adoption: Adoption) -> None:
+    """What was repaired is no orphan any more."""
+    before = stored(adoption.database, "routing_outcomes"), originals(adoption.database)
+    assert adoption.database.rows("select private.repair_orphans(1000)") == [(0,)]
+    assert (stored(adoption.database, "routing_outcomes"), originals(adoption.database)) == before
+
+
+def test_repair_in_batches_of_one_comes_to_the_same(adoption: Adoption, stack: Stack, tmp_path: Path) -> None:
+    """Neither the size of the batches nor what was repaired before decides about a link."""
+    with earlier_database(stack, tmp_path) as database:
+        database.add(ADOPTION[:-1])
+        assert database.push().exit_code == 0
+        orphans = len(LINKED) + len(OVERRIDDEN)
+        repaired = [database.rows("select private.repair_orphans(1)") for _ in range(orphans + 1)]
+        assert repaired == [[(1,)]] * orphans + [[(0,)]]
+        for read in (lambda of: stored(of, "routing_outcomes"), originals):
+            assert read(database) == read(adoption.database)
+
+
+def test_a_late_orphan_stops_the_validation_until_it_is_repaired(stack: Stack, tmp_path: Path) -> None:
+    """If the write path was not first, the push says so; repair and push again."""
+    with earlier_database(stack, tmp_path) as database:
+        database.add(ADOPTION)
+        assert database.push().exit_code == 0
+        database.execute(late_orphan())
+        database.add(CONSTRAINT)
+        refused = database.push()
+        assert refused.exit_code == 1
+        assert "is violated by some row" in refused.stderr
+        assert database.history()[-1] == "20261124000600"
+        assert database.rows("select private.repair_orphans(1000)") == [(1,)]
+        assert database.push().exit_code == 0
+        assert database.history()[-1] == "20261124000700"

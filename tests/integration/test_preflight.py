@@ -1,32 +1,106 @@
-"""`clearfloor preflight` says how many rows would violate the constraint."""
+"""`clearfloor preflight` counts what stands in the way of the constraint, and changes nothing."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import psycopg
 import pytest
 
-from backend.cli import main
+from backend import cli
+from backend.stack.ports import HOST, free_port
 from backend.stack.stack import Stack
-from tests.support.databases import ADOPTION, CONSTRAINT, earlier_database
+from tests.support.databases import ADOPTION, CONSTRAINT, Database, earlier_database, new_database
 
 
-def test_it_counts_before_and_finds_none_after(
+@pytest.fixture(scope="module")
+def earlier(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    """Yield a database of the earlier shape that nobody changes."""
+    with earlier_database(stack, tmp_path_factory.mktemp("preflight")) as database:
+        yield database
+
+
+def test_orphans_are_counted_by_status(earlier: Database, capsys: pytest.CaptureFixture[str]) -> None:
+    """With rows in the way it exits 1 and says how many of which kind."""
+    assert cli.main(["preflight", earlier.url]) == 1
+    assert capsys.readouterr().out.splitlines() == [
+        "Rows that violate outcome_requires_inference_when_model_chosen: 19",
+        "  cancelled: 1",
+        "  failed_other: 1",
+        "  failed_provider_error: 3",
+        "  succeeded: 14",
+        "Repair them before the constraint is validated: docs/adoption.md says how.",
+    ]
+
+
+def test_the_count_is_what_validation_would_refuse(earlier: Database) -> None:
+    """It agrees with the condition of the shipped constraint itself."""
+    condition = CONSTRAINT[0].read_text().partition("check (")[2].partition(") not valid")[0]
+    rows = earlier.rows(f"select count(*) from public.routing_outcomes where not ({condition})")  # noqa: S608
+    assert rows == [(19,)]
+
+
+def test_nothing_stands_in_the_way_after_adoption(
     stack: Stack, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Exit code 1 with the count, then 0."""
+    """With every orphan repaired it exits 0, whether the constraint is there already or not."""
     with earlier_database(stack, tmp_path) as database:
-        orphans = database.rows(
-            "select count(*) from public.routing_outcomes where outcome_status is not null"
-            " and decision_rule = 'cheapest_clearing_floor' and inference_id is null"
-        )[0][0]
-        assert main(["preflight", database.url]) == 1
-        assert str(orphans) in capsys.readouterr().out
-        database.add([*ADOPTION, *CONSTRAINT])
-        assert database.push().exit_code == 0
-        assert main(["preflight", database.url]) == 0
+        for files in (ADOPTION, CONSTRAINT):
+            database.add(files)
+            assert database.push().exit_code == 0
+            assert cli.main(["preflight", database.url]) == 0
+            assert capsys.readouterr().out == (
+                "Rows that violate outcome_requires_inference_when_model_chosen: 0\n"
+            )
 
 
-def test_a_database_that_cannot_be_asked_is_one_clear_line(capsys: pytest.CaptureFixture[str]) -> None:
-    """Exit code 2."""
-    assert main(["preflight", "postgresql://nobody@127.0.0.1:1/none"]) == 2
-    output = capsys.readouterr()
-    assert len((output.err + output.out).strip().splitlines()) == 1
+def test_a_database_without_the_table_is_refused(
+    stack: Stack, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It exits 2, and says what is missing."""
+    with new_database(stack, tmp_path) as database:
+        assert cli.main(["preflight", database.url]) == 2
+    assert one_line(capsys) == (
+        'clearfloor preflight: this is no database to adopt: relation "public.routing_outcomes" does not exist.'
+    )
+
+
+def test_a_role_that_policies_hide_rows_from_is_refused(
+    earlier: Database, stack: Stack, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A count of the rows that one may see would be too small: it exits 2 instead."""
+    role = "limited_" + earlier.workdir.name.replace("-", "_")
+    with psycopg.connect(stack.endpoints.superuser_url, autocommit=True) as server:
+        server.execute(f"create role {role} login password 'limited' in role authenticated".encode())
+        try:
+            parts = urlsplit(earlier.url)
+            url = parts._replace(netloc=f"{role}:limited@{HOST}:{parts.port}").geturl()
+            assert cli.main(["preflight", url]) == 2
+        finally:
+            server.execute(f"drop role {role}".encode())
+    assert "this role cannot count every row" in one_line(capsys)
+
+
+def test_a_database_that_is_away_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """It exits 2 with one line, which does not repeat the password."""
+    assert cli.main(["preflight", f"postgresql://postgres:hunter2@{HOST}:{free_port()}/postgres"]) == 2
+    line = one_line(capsys)
+    assert "the database cannot be asked" in line
+    assert "hunter2" not in line
+
+
+@pytest.mark.parametrize("text", ["", "hunter2", "postgresql://postgres:hunter2%zz@127.0.0.1/postgres"])
+def test_what_is_no_url_is_refused(capsys: pytest.CaptureFixture[str], text: str) -> None:
+    """It exits 2, asks no default database instead, and does not repeat what may hold a password."""
+    assert cli.main(["preflight", text]) == 2
+    line = one_line(capsys)
+    assert "DATABASE_URL is not a database's URL" in line
+    assert "hunter2" not in line
+
+
+def one_line(capsys: pytest.CaptureFixture[str]) -> str:
+    """Return the only line of standard error; nothing may be on standard output."""
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    (line,) = captured.err.splitlines()
+    return line
