@@ -18,7 +18,10 @@ class Settings(BaseSettings):
         pydantic.ValidationError: a value is missing, of the wrong kind or at odds with another.
     """
 
-    model_config = SettingsConfigDict(env_prefix="CLEARFLOOR_", extra="ignore", frozen=True)
+    # A wrong setting's error is logged at start, and what is wrong may be a secret in the wrong place.
+    model_config = SettingsConfigDict(
+        env_prefix="CLEARFLOOR_", extra="ignore", frozen=True, hide_input_in_errors=True
+    )
 
     supabase_url: str = Field(validation_alias=AliasChoices("SUPABASE_URL"))
     supabase_secret_key: SecretStr = Field(validation_alias=AliasChoices("SUPABASE_SECRET_KEY"))

@@ -17,6 +17,7 @@ _NANO_USD_PER_USD = 1_000_000_000
 _MOST_CHOICES = 128
 _MOST_OUTPUT_TOKENS = 10_000_000
 _MOST_MODELS = 200
+_MOST_LEVELS = 254
 
 OutputLimit = Annotated[int, Field(gt=0, le=_MOST_OUTPUT_TOKENS)]
 
@@ -107,8 +108,14 @@ def read_chat_request(content: bytes) -> tuple[ChatRequest, dict[str, Any]]:
     """
     try:
         body = orjson.loads(content)
+        # orjson reads 1024 levels and writes 254: found out now, not when the decision is open.
+        orjson.dumps(body)
     except orjson.JSONDecodeError as error:
         raise InvalidRequestError(f"The body is not JSON: {error}.") from error
+    except orjson.JSONEncodeError as error:
+        raise InvalidRequestError(
+            f"The body is nested too deeply: {_MOST_LEVELS} levels at the most."
+        ) from error
     try:
         chat = ChatRequest.model_validate(body)
     except ValidationError as error:

@@ -4,6 +4,7 @@ Checked: signature (ES256 or RS256 by the project's JWKS; HS256 by the shared se
 ``iss``, ``aud``, ``role`` and ``is_anonymous``. https://supabase.com/docs/guides/auth/jwts
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable
@@ -46,6 +47,7 @@ class TokenVerifier:
         self._keys: dict[str, jwt.PyJWK] = {}
         self._asked_at = float("-inf")
         self._is_stale = True
+        self._refreshing = asyncio.Lock()
 
     async def verify(self, token: str) -> User:
         """Verify a token.
@@ -78,11 +80,9 @@ class TokenVerifier:
         if algorithm not in _ASYMMETRIC_ALGORITHMS:
             raise jwt.InvalidAlgorithmError(f"the algorithm {algorithm} is not accepted")
         key_id = str(header.get("kid"))
-        age = self._clock() - self._asked_at
-        is_due = key_id not in self._keys or age > self._settings.jwks_max_age_seconds
-        if is_due and age > self._settings.jwks_min_refresh_seconds:
-            self._asked_at = self._clock()
-            self._is_stale = not await self._fetch()
+        # Whoever comes while the keys are under way waits for them, rather than being told that its key is unknown.
+        async with self._refreshing:
+            await self._refresh(key_id)
         key = self._keys.get(key_id)
         if key is None and self._is_stale:
             raise StoreUnavailableError(
@@ -93,13 +93,21 @@ class TokenVerifier:
             raise jwt.InvalidTokenError("it is signed with a key that is not the project's")
         return key
 
+    async def _refresh(self, key_id: str) -> None:
+        age = self._clock() - self._asked_at
+        is_due = key_id not in self._keys or age > self._settings.jwks_max_age_seconds
+        if is_due and age > self._settings.jwks_min_refresh_seconds:
+            self._asked_at = self._clock()
+            self._is_stale = not await self._fetch()
+
     async def _fetch(self) -> bool:
         """Fetch the keys; tell whether that worked. If not, those known so far stay."""
         try:
             response = await self._http.get(f"{self._issuer}/.well-known/jwks.json")
             response.raise_for_status()
             keys = jwt.PyJWKSet.from_dict(response.json()).keys
-        except (httpx.HTTPError, ValueError, jwt.PyJWTError) as error:
+        except (httpx.HTTPError, ValueError, AttributeError, jwt.PyJWTError) as error:
+            # AttributeError is what PyJWT makes of JSON that is not an object.
             _LOGGER.warning("The project's signing keys cannot be fetched: %s", error)
             return False
         self._keys = {key.key_id: key for key in keys if key.key_id}
@@ -109,7 +117,8 @@ class TokenVerifier:
 def _user(claims: dict[str, Any], token: str) -> User:
     if claims.get("role") != _ROLE or claims.get("is_anonymous"):
         raise AuthenticationError("The access token is not that of a signed-in user.")
-    organization = (claims.get("app_metadata") or {}).get("organization_id")
+    metadata = claims.get("app_metadata")
+    organization = metadata.get("organization_id") if isinstance(metadata, dict) else None
     if not organization:
         raise AuthenticationError(
             "The access token names no active organization (app_metadata.organization_id): switch the access token"

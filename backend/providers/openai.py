@@ -51,16 +51,15 @@ class OpenAIProvider:
             async with asyncio.timeout(call.timeout_seconds):
                 response = await self._client.send(self._request(call))
         if not response.is_success:
-            raise _refusal(response.status_code, response.headers, response.content)
+            raise _refusal(response, response.content, call.api_key)
         body = _object(response.content)
         choices = body.get("choices")
         if not isinstance(choices, list) or not choices:
             raise ProviderError("malformed", "the answer has no choices", status=response.status_code)
-        messages = [choice.get("message") or {} for choice in choices if isinstance(choice, dict)]
         return ChatAnswer(
             body=response.content,
             usage=_usage(body.get("usage")),
-            output_bytes=sum(_content_bytes(message) for message in messages),
+            output_bytes=sum(_content_bytes(choice.get("message")) for choice in _objects(choices)),
             request_id=_request_id(response.headers),
         )
 
@@ -70,7 +69,7 @@ class OpenAIProvider:
             async with asyncio.timeout(call.timeout_seconds):
                 response = await self._client.send(self._request(call), stream=True)
                 try:
-                    return await _opened_stream(response, call.idle_timeout_seconds)
+                    return await _opened_stream(response, call)
                 except BaseException:
                     await response.aclose()
                     raise
@@ -91,10 +90,10 @@ class OpenAIProvider:
         )
 
 
-async def _opened_stream(response: httpx.Response, idle_timeout_seconds: float) -> "OpenAIStream":
+async def _opened_stream(response: httpx.Response, call: ProviderCall) -> "OpenAIStream":
     if not response.is_success:
-        raise _refusal(response.status_code, response.headers, await response.aread())
-    stream = OpenAIStream(response, idle_timeout_seconds)
+        raise _refusal(response, await response.aread(), call.api_key)
+    stream = OpenAIStream(response, call)
     await stream.wait_for_content()
     return stream
 
@@ -102,8 +101,8 @@ async def _opened_stream(response: httpx.Response, idle_timeout_seconds: float) 
 class OpenAIStream:
     """A streamed answer. Events that came before the first content are kept until somebody iterates."""
 
-    def __init__(self, response: httpx.Response, idle_timeout_seconds: float) -> None:
-        self._idle_timeout_seconds = idle_timeout_seconds
+    def __init__(self, response: httpx.Response, call: ProviderCall) -> None:
+        self._call = call
         self.request_id = _request_id(response.headers)
         self._response = response
         self._events = self._read()
@@ -132,7 +131,7 @@ class OpenAIStream:
 
     async def _next(self) -> ChatEvent | None:
         with _translated():
-            async with asyncio.timeout(self._idle_timeout_seconds):
+            async with asyncio.timeout(self._call.idle_timeout_seconds):
                 return await anext(self._events, None)
 
     async def aclose(self) -> None:
@@ -144,26 +143,25 @@ class OpenAIStream:
         async for data in _server_sent_data(self._response):
             if data == _DONE:
                 return
-            event = _event(data)
+            event = _event(data, self._call.api_key)
             finished = finished or event.finished_choices > 0
             yield event
         if not finished:
             raise ProviderError("connection", "the stream ended in the middle of the answer")
 
 
-def _event(data: bytes) -> ChatEvent:
+def _event(data: bytes, api_key: str | None) -> ChatEvent:
     chunk = _object(data)
-    if "error" in chunk:
-        raise ProviderError(
-            "server_error", _message_of(chunk) or "the provider reported an error in the stream"
-        )
-    choices = [choice for choice in chunk.get("choices") or () if isinstance(choice, dict)]
+    if chunk.get("error"):
+        message = _message_of(chunk, api_key) or "the provider reported an error in the stream"
+        raise ProviderError("server_error", message)
+    choices = _objects(chunk.get("choices"))
     return ChatEvent(
         data=data,
         chunk=chunk,
         usage=_usage(chunk.get("usage")),
         finished_choices=sum(1 for choice in choices if choice.get("finish_reason")),
-        output_bytes=sum(_content_bytes(choice.get("delta") or {}) for choice in choices),
+        output_bytes=sum(_content_bytes(choice.get("delta")) for choice in choices),
         is_usage_report=not choices and "usage" in chunk,
     )
 
@@ -190,7 +188,13 @@ def _object(content: bytes) -> dict[str, Any]:
     return value
 
 
-def _content_bytes(message: Mapping[str, Any]) -> int:
+def _objects(value: Any) -> list[dict[str, Any]]:  # noqa: ANN401 # whatever the provider sent
+    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
+
+
+def _content_bytes(message: Any) -> int:  # noqa: ANN401 # whatever the provider sent
+    if not isinstance(message, dict):
+        return 0
     total = 0
     for field in _CONTENT_FIELDS:
         value = message.get(field)
@@ -202,10 +206,11 @@ def _content_bytes(message: Mapping[str, Any]) -> int:
 
 
 def _usage(reported: Any) -> Usage | None:  # noqa: ANN401 # whatever the provider sent
-    if not isinstance(reported, dict):
+    # Unknown is not zero: where the totals make no sense, usage is estimated instead.
+    if not (isinstance(reported, dict) and _is_count(reported, "prompt_tokens", "completion_tokens")):
         return None
-    prompt = _count(reported.get("prompt_tokens"))
-    completion = _count(reported.get("completion_tokens"))
+    prompt = _count(reported["prompt_tokens"])
+    completion = _count(reported["completion_tokens"])
     cached = min(_count(_details(reported, "prompt_tokens_details").get("cached_tokens")), prompt)
     reasoning = min(
         _count(_details(reported, "completion_tokens_details").get("reasoning_tokens")), completion
@@ -221,6 +226,10 @@ def _usage(reported: Any) -> Usage | None:  # noqa: ANN401 # whatever the provid
 def _details(reported: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     details = reported.get(name)
     return details if isinstance(details, dict) else {}
+
+
+def _is_count(reported: Mapping[str, Any], *names: str) -> bool:
+    return all(type(reported.get(name)) is int and reported[name] >= 0 for name in names)
 
 
 def _count(value: Any) -> int:  # noqa: ANN401 # whatever the provider sent
@@ -246,9 +255,10 @@ def _translated() -> Iterator[None]:
         ) from error
 
 
-def _refusal(status: int, headers: httpx.Headers, content: bytes) -> ProviderError:
-    message = _error_message(content) or f"the provider answered {status}"
-    retry_after = retry_after_seconds(headers.get("retry-after"), datetime.now(UTC))
+def _refusal(response: httpx.Response, content: bytes, api_key: str | None) -> ProviderError:
+    status = response.status_code
+    message = _error_message(content, api_key) or f"the provider answered {status}"
+    retry_after = retry_after_seconds(response.headers.get("retry-after"), datetime.now(UTC))
     return ProviderError(_error_class(status), message, status=status, retry_after_seconds=retry_after)
 
 
@@ -262,18 +272,21 @@ def _error_class(status: int) -> str:
     return "rejected" if status >= 400 else "malformed"  # noqa: PLR2004 # where client errors begin
 
 
-def _error_message(content: bytes) -> str | None:
+def _error_message(content: bytes, api_key: str | None) -> str | None:
     try:
-        return _message_of(orjson.loads(content))
+        return _message_of(orjson.loads(content), api_key)
     except orjson.JSONDecodeError:
         return None
 
 
-def _message_of(body: Any) -> str | None:  # noqa: ANN401 # whatever the provider sent
+def _message_of(body: Any, api_key: str | None) -> str | None:  # noqa: ANN401 # whatever the provider sent
     error = body.get("error", body) if isinstance(body, dict) else None
     message = error.get("message") if isinstance(error, dict) else error
     if not isinstance(message, str):
         return None
+    # Some providers repeat the key that they refuse; the message goes into a row that tenants read.
+    if api_key:
+        message = message.replace(api_key, "[key]")
     return message[:_LONGEST_ERROR_MESSAGE_CHARACTERS]
 
 

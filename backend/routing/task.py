@@ -36,7 +36,7 @@ def needed_capabilities(body: Mapping[str, Any]) -> tuple[str, ...]:
     needs = {
         "tools": bool(body.get("tools")),
         "json": isinstance(response_format, Mapping)
-        and response_format.get("type") in {"json_object", "json_schema"},
+        and response_format.get("type") in ("json_object", "json_schema"),
         "vision": any(part.get("type") == "image_url" for part in _parts(body)),
     }
     return tuple(sorted(need for need, needed in needs.items() if needed))

@@ -1,6 +1,6 @@
 -- Completing decisions: the attempt that is named, the charge, and that twice is once.
 begin;
-select plan(48);
+select plan(52);
 
 -- Ids are hashes of names: the same in every run, and nobody else's.
 create function pg_temp.id(name text) returns uuid language sql immutable return md5('clearfloor pgtap ' || name)::uuid;
@@ -156,7 +156,8 @@ select results_eq(
 );
 select results_eq(
     $$
-        select status, finished_at, http_status::integer, input_tokens, output_tokens, usage_source, cost_nano_usd, overrun_nano_usd
+        select status, finished_at, http_status::integer, input_tokens, output_tokens, usage_source, cost_nano_usd,
+            overrun_nano_usd
         from public.inferences where id = pg_temp.id('call attempt 1')
     $$,
     $$values ('succeeded', now(), 200, 10::bigint, 2::bigint, 'provider', 16::bigint, 0::bigint)$$,
@@ -210,7 +211,9 @@ select is(
     array['succeeded by cheapest_clearing_floor for 100'], 'the charge ends at the reservation'
 );
 select is(
-    concat_ws(' of ', pg_temp.attempt('overrun attempt 1', 'overrun_nano_usd'), pg_temp.attempt('overrun attempt 1', 'cost_nano_usd')),
+    concat_ws(
+        ' of ', pg_temp.attempt('overrun attempt 1', 'overrun_nano_usd'), pg_temp.attempt('overrun attempt 1', 'cost_nano_usd')
+    ),
     '30 of 130', 'the whole cost and what is beyond the bound stay on the attempt'
 );
 
@@ -226,6 +229,16 @@ select is(
     'a decision names the attempt that answered'
 );
 select is(pg_temp.attempt('failed over attempt 1', 'status'), 'failed', 'the attempt before stays a failure');
+select is(pg_temp.open(pg_temp.opening('mixed up')), array[null], 'a decision is open');
+select ok(pg_temp.go_on('mixed up', 2, '{}'), 'its first attempt failed');
+select is(
+    pg_temp.complete(pg_temp.completion('mixed up', '{"outcome_status": "failed_other"}')),
+    array['failed_other by cheapest_clearing_floor for 0'], 'a completion brings news of the first attempt, not of the second'
+);
+select is(
+    concat_ws(' ', pg_temp.attempt('mixed up attempt 1', 'status'), pg_temp.attempt('mixed up attempt 2', 'status')),
+    'failed abandoned', 'an attempt that is finished stays as it was finished, whatever comes later'
+);
 select is(pg_temp.open(pg_temp.opening('not sent')), array[null], 'a decision is open');
 select ok(pg_temp.go_on('not sent', 2, '{}'), 'its first attempt failed');
 select is(

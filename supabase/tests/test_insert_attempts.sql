@@ -111,6 +111,10 @@ create function pg_temp.go_on(variadic items jsonb []) returns text [] language 
     from jsonb_array_elements(public.insert_attempts(to_jsonb(items))) with ordinality as answers (answer, place)
 $$;
 
+create function pg_temp.not_sent() returns jsonb language sql immutable as $$
+    select '{"status": "not_sent", "http_calls": 0, "http_status": null, "input_tokens": 0, "usage_source": "none"}'::jsonb
+$$;
+
 do $$ begin perform public.top_up_wallet(pg_temp.id('funds'), pg_temp.id('acme'), 1000); end $$;
 set local role service_role;
 
@@ -151,7 +155,10 @@ select results_eq(
     'the reservation is raised to the dearer attempt, the lease runs anew, and the decision stays open'
 );
 select is(pg_temp.wallet('acme'), '1000 of which 150 held', 'the wallet holds the raised reservation');
-select is(pg_temp.go_on(pg_temp.next_attempt('call', 2, 150)), array['true'], 'an attempt that is sent twice is answered in the same way');
+select is(
+    pg_temp.go_on(pg_temp.next_attempt('call', 2, 150)), array['true'],
+    'an attempt that is sent twice is answered in the same way'
+);
 select is(
     (select count(*) from public.inferences where routing_outcome_id = pg_temp.id('call')), 2::bigint,
     'an attempt that is sent twice is written once'
@@ -217,14 +224,17 @@ select is(
 );
 select is(
     pg_temp.decision('capped', 'refusal')::jsonb - 'spend_cap_id' - 'resets_at',
-    '{"window": "day", "scope": "agent", "cap_nano_usd": 200, "spent_nano_usd": 10, "held_nano_usd": 190, "needed_nano_usd": 1}'::jsonb,
+    jsonb_build_object(
+        'window', 'day', 'scope', 'agent', 'cap_nano_usd', 200, 'spent_nano_usd', 10, 'held_nano_usd', 190,
+        'needed_nano_usd', 1
+    ),
     'a failover refused by a cap says which cap, and what it has spent and holds'
 );
 
 -- Which attempt a refused failover names: the last one really made.
 select is(pg_temp.open(pg_temp.opening('unsent')), array[null], 'a decision is open');
 select is(
-    pg_temp.go_on(pg_temp.next_attempt('unsent', 2, 1000, '{"status": "not_sent", "http_calls": 0, "usage_source": "none", "input_tokens": 0}')),
+    pg_temp.go_on(pg_temp.next_attempt('unsent', 2, 500, pg_temp.not_sent())),
     array['false rejected_cap'], 'its only attempt was not sent, and the next one is refused'
 );
 select is(
@@ -234,7 +244,7 @@ select is(
 select is(pg_temp.open(pg_temp.opening('mixed')), array[null], 'a decision is open');
 select is(pg_temp.go_on(pg_temp.next_attempt('mixed', 2, 50)), array['true'], 'its first attempt failed');
 select is(
-    pg_temp.go_on(pg_temp.next_attempt('mixed', 3, 1000, '{"status": "not_sent", "http_calls": 0, "usage_source": "none", "input_tokens": 0}')),
+    pg_temp.go_on(pg_temp.next_attempt('mixed', 3, 500, pg_temp.not_sent())),
     array['false rejected_cap'], 'its second attempt was not sent, and the third one is refused'
 );
 select is(
@@ -250,7 +260,7 @@ select is(
 );
 select is(
     pg_temp.go_on(
-        pg_temp.next_attempt('left', 2, 1000),
+        pg_temp.next_attempt('left', 2, 500),
         pg_temp.next_attempt('never opened', 2, 10),
         pg_temp.next_attempt('right', 2, 10, changes => jsonb_build_object('price_id', pg_temp.id('nothing')))
     ),

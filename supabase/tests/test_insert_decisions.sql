@@ -98,7 +98,8 @@ from (values
 ) as key (name, agent, expires, revoked);
 insert into auth.users (id, email)
 select pg_temp.id(name), name || '@pgtap.example' from unnest(array['ada', 'eve']) as name;
-insert into public.organization_members (organization_id, user_id) values (pg_temp.id('acme'), pg_temp.id('ada'));
+insert into public.organization_members (organization_id, user_id) values
+(pg_temp.id('acme'), pg_temp.id('ada')), (pg_temp.id('zenith'), pg_temp.id('eve'));
 
 create function pg_temp.of_user(name text) returns jsonb language sql as $$
     select jsonb_build_object('api_key_id', null, 'user_id', pg_temp.id(name), 'bound_nano_usd', 0)
@@ -228,7 +229,7 @@ select is(
         pg_temp.opening('by nobody', '{"api_key_id": null}')
     ),
     array['rejected_key', 'rejected_key', null, 'rejected_key', 'rejected_key', null, 'rejected_key', 'rejected_key'],
-    'keys that ended and users who are no members are refused, each alone'
+    'keys that ended and users who are members of nothing or of another organization are refused, each alone'
 );
 select is(
     pg_temp.open(

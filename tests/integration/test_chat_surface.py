@@ -176,7 +176,8 @@ def scene_headers(scene: Scene) -> dict[str, str]:
     ],
 )
 async def test_an_unknown_model_is_404(scene: Scene, body: dict[str, Any]) -> None:
-    """The message says where to look."""
+    """The message names it."""
+    await scene.offer()
     response = await scene.chat(**body)
     assert (response.status_code, error_code(response)) == (404, "not_found")
     assert "no-such-model" in response.json()["error"]["message"]

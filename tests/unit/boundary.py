@@ -124,19 +124,24 @@ class Providers:
 class Postgrest:
     """PostgREST as the record sees it: answers like the database's functions do and keeps what it was sent.
 
-    ``scripts`` has answers to be given first: a JSON value, a response or an exception.
+    ``scripts`` has answers to be given first: a JSON value, a response or an exception. ``before`` is told of every
+    call as it arrives.
     """
 
     scripts: dict[str, list[object]] = field(default_factory=dict)
     calls: list[tuple[str, Json]] = field(default_factory=list)
     requests: list[httpx.Request] = field(default_factory=list)
-    _made: dict[str, str] = field(default_factory=dict)
+    is_away: bool = False
+    before: Callable[[str], None] = lambda _function: None
 
     def respond(self, request: httpx.Request) -> httpx.Response:
         """Answer a call."""
+        if self.is_away:
+            raise httpx.ConnectError("away")
         self.requests.append(request)
         function = request.url.path.rpartition("/")[2]
         parameters: Json = orjson.loads(request.content) if request.content else {}
+        self.before(function)
         self.calls.append((function, parameters))
         scripted = self.scripts.get(function)
         answer = scripted.pop(0) if scripted else self._answer(function, parameters)

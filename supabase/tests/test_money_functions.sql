@@ -1,0 +1,344 @@
+-- Funds and caps: added once, held before a call, counted in the window that opened the decision.
+begin;
+select plan(99);
+
+-- Ids are hashes of names: the same in every run, and nobody else's.
+create function pg_temp.id(name text) returns uuid language sql immutable return md5('clearfloor pgtap ' || name)::uuid;
+
+insert into public.organizations (id, name) select pg_temp.id(name), name from unnest(array['acme', 'zenith']) as name;
+insert into public.agents (id, organization_id, name)
+select pg_temp.id(name || ' agent'), pg_temp.id(name), name from unnest(array['acme', 'zenith']) as name;
+insert into public.api_keys (id, organization_id, agent_id, name, display_prefix, key_hash)
+select pg_temp.id(name || ' key'), pg_temp.id(name), pg_temp.id(name || ' agent'), name, 'cf_', sha256(name::bytea)
+from unnest(array['acme', 'zenith']) as name;
+insert into public.providers (name, base_url) values ('pgtap', 'http://pgtap.example/v1');
+insert into public.models (name) values ('pgtap');
+insert into public.candidates (id, provider, model, upstream_model, context_window_tokens, max_output_tokens)
+values (pg_temp.id('candidate'), 'pgtap', 'pgtap', 'pgtap', 1000, 1000);
+-- Nano-USD a token: input 1, cache read 0.1, cache write 2, output 3, reasoning 5.
+insert into public.prices values
+(pg_temp.id('price'), pg_temp.id('candidate'), now(), 1000000, 100000, 2000000, 3000000, 5000000, 'pgtap');
+insert into public.catalogue_snapshots (version, digest, content) overriding system value values (-1, 'pgtap', '[]');
+
+-- What the backend sends to open a decision: acme's own, reserving 100, unless `changes` says otherwise.
+create function pg_temp.opening(name text, changes jsonb default '{}') returns jsonb language sql as $$
+    select jsonb_build_object(
+        'id', pg_temp.id(name), 'organization_id', pg_temp.id('acme'), 'agent_id', pg_temp.id('acme agent'),
+        'api_key_id', pg_temp.id('acme key'), 'requested_model', 'auto', 'requested_rule', 'cheapest_clearing_floor',
+        'floor', 0.7, 'task', 'general', 'stream', false, 'catalogue_version', -1, 'routing_request', '{}'::jsonb,
+        'candidates', '[]'::jsonb, 'lease_seconds', 60, 'inference_id', pg_temp.id(name || ' attempt 1'),
+        'candidate_id', pg_temp.id('candidate'), 'price_id', pg_temp.id('price'), 'bound_nano_usd', 100
+    ) || changes
+$$;
+
+-- Opens decisions in one call; returns how each was answered: null is open.
+create function pg_temp.open(variadic items jsonb []) returns text [] language sql as $$
+    select array_agg(coalesce(answer ->> 'error', answer ->> 'outcome_status') order by place)
+    from jsonb_array_elements(public.insert_decisions(to_jsonb(items))) with ordinality as answers (answer, place)
+$$;
+
+-- What the backend says of an attempt: it failed with a 500 after 10 input tokens, unless `changes` says otherwise.
+create function pg_temp.result(name text, changes jsonb default '{}') returns jsonb language sql as $$
+    select jsonb_build_object(
+        'inference_id', pg_temp.id(name), 'status', 'failed', 'http_calls', 1, 'http_status', 500,
+        'error_class', 'server_error', 'input_tokens', 10, 'usage_source', 'provider'
+    ) || changes
+$$;
+
+-- Reads back one value of a decision, an attempt or a wallet as text.
+create function pg_temp.decision(name text, field text) returns text language sql as $$
+    select to_jsonb(decision) ->> field from public.routing_outcomes as decision where decision.id = pg_temp.id(name)
+$$;
+create function pg_temp.attempt(name text, field text) returns text language sql as $$
+    select to_jsonb(attempt) ->> field from public.inferences as attempt where attempt.id = pg_temp.id(name)
+$$;
+create function pg_temp.wallet(name text) returns text language sql as $$
+    select format('%s of which %s held', balance_nano_usd, held_nano_usd)
+    from public.wallets where organization_id = pg_temp.id(name)
+$$;
+
+-- Wallets that are not the sum of their ledger or hold other than the open reservations, and cap windows that
+-- hold or were charged other than their decisions. Always none.
+create function pg_temp.wrong_books() returns setof text language sql as $$
+    select format('wallet %s: %s, %s held', wallet.organization_id, wallet.balance_nano_usd, wallet.held_nano_usd)
+    from public.wallets as wallet
+    where wallet.organization_id in (pg_temp.id('acme'), pg_temp.id('zenith'))
+        and (wallet.balance_nano_usd, wallet.held_nano_usd) is distinct from (
+            (
+                select coalesce(sum(case when credit_account = 'wallet' then amount_nano_usd else -amount_nano_usd end), 0)
+                from public.ledger_entries
+                where organization_id = wallet.organization_id and 'wallet' in (debit_account, credit_account)
+            ),
+            (
+                select coalesce(sum(reserved_nano_usd), 0) from public.routing_outcomes
+                where organization_id = wallet.organization_id and outcome_status is null
+            )
+        )
+    union all
+    select format('cap %s from %s: %s', cap.id, moment.window_start, counted)
+    from public.spend_caps as cap
+    inner join lateral (
+        select
+            case when cap.window_kind = 'lifetime' then '-infinity' else date_trunc(cap.window_kind, opened_at, 'UTC') end,
+            coalesce(sum(reserved_nano_usd) filter (where outcome_status is null), 0),
+            coalesce(sum(charge_nano_usd), 0)
+        from public.routing_outcomes
+        where organization_id = cap.organization_id and agent_id = coalesce(cap.agent_id, agent_id)
+        group by 1
+    ) as moment (window_start, held, charged) on true
+    left join public.spend_counters as counted
+        on counted.spend_cap_id = cap.id and counted.window_start = moment.window_start
+    where cap.organization_id in (pg_temp.id('acme'), pg_temp.id('zenith'))
+        and (coalesce(counted.held_nano_usd, 0), coalesce(counted.charged_nano_usd, 0))
+            is distinct from (moment.held, moment.charged)
+$$;
+
+insert into public.agents (id, organization_id, name) values (pg_temp.id('second agent'), pg_temp.id('acme'), 'second');
+insert into public.api_keys (id, organization_id, agent_id, name, display_prefix, key_hash)
+values (pg_temp.id('second key'), pg_temp.id('acme'), pg_temp.id('second agent'), 'second', 'cf_', sha256('second'));
+
+create function pg_temp.of_second(bound bigint) returns jsonb language sql as $$
+    select jsonb_build_object(
+        'agent_id', pg_temp.id('second agent'), 'api_key_id', pg_temp.id('second key'), 'bound_nano_usd', bound
+    )
+$$;
+
+-- Completes a decision at a charge, nano-USD; returns its outcome.
+create function pg_temp.complete(name text, charge bigint) returns text language sql as $$
+    select public.complete_decisions(jsonb_build_array(jsonb_build_object(
+        'id', pg_temp.id(name), 'organization_id', pg_temp.id('acme'), 'outcome_status', 'succeeded',
+        'attempt', pg_temp.result(name || ' attempt 1', jsonb_build_object('status', 'succeeded', 'input_tokens', charge))
+    ))) -> 0 ->> 'outcome_status'
+$$;
+
+create function pg_temp.set_cap(kind text, most bigint, agent text default 'acme agent', name text default 'cap')
+returns void language sql as $$
+    select public.set_spend_cap(pg_temp.id(name || kind), pg_temp.id('acme'), pg_temp.id(agent), kind, most)
+$$;
+
+-- What a cap's window holds and was charged: `ago` before now.
+create function pg_temp.counter(kind text, ago interval default '0', name text default 'cap') returns text language sql as $$
+    select format('%s held, %s charged', held_nano_usd, charged_nano_usd)
+    from public.spend_counters
+    where spend_cap_id = pg_temp.id(name || kind)
+        and window_start = case when kind = 'lifetime' then '-infinity' else date_trunc(kind, now() - ago, 'UTC') end
+$$;
+
+set local role service_role;
+
+-- Funds.
+select is(pg_temp.wallet('acme'), '0 of which 0 held', 'an organization has a wallet from its first moment');
+select is(
+    public.top_up_wallet(pg_temp.id('funds'), pg_temp.id('acme'), 1000, 'invoice 1'), 1000::bigint, 'funds are added to a wallet'
+);
+select is(
+    public.top_up_wallet(pg_temp.id('funds'), pg_temp.id('acme'), 1000, 'invoice 1'), 1000::bigint,
+    'funds that are sent twice are added once'
+);
+select results_eq(
+    $$
+        select kind, debit_account, credit_account, amount_nano_usd, note
+        from public.ledger_entries where organization_id = pg_temp.id('acme')
+    $$,
+    $$values ('top_up', 'funding', 'wallet', 1000::bigint, 'invoice 1')$$,
+    'funds that are sent twice are one entry of the ledger'
+);
+select is(
+    public.top_up_wallet(pg_temp.id('more funds'), pg_temp.id('acme'), 9000), 10000::bigint, 'other funds come on top'
+);
+select throws_ok(
+    format('select public.top_up_wallet(pg_temp.id(%L), pg_temp.id(''acme''), %s)', amount, amount), '23514',
+    'new row for relation "ledger_entries" violates check constraint "ledger_entries_amount_check"',
+    format('a top-up of %s is refused', amount)
+)
+from unnest(array[0, -1]) as amount;
+select throws_ok(
+    $$select public.top_up_wallet(pg_temp.id('lost'), pg_temp.id('nobody'), 1)$$, '23503', null,
+    'funds for an unknown organization are refused'
+);
+select is(pg_temp.wallet('acme'), '10000 of which 0 held', 'refused funds change nothing');
+select is(pg_temp.wallet('zenith'), '0 of which 0 held', 'funds of one organization are not another''s');
+
+-- A cap counts what its window has already spent and holds.
+select is(pg_temp.open(pg_temp.opening('spent'), pg_temp.opening('held')), array[null, null], 'two decisions are open');
+select is(pg_temp.complete('spent', 30), 'succeeded', 'one of them is completed at 30, the other one holds 100');
+select lives_ok(format('select pg_temp.set_cap(%L, 150)', kind), format('a cap is set for each %s', kind))
+from unnest(array['hour', 'day', 'month', 'lifetime']) as kind;
+select is(
+    pg_temp.counter(kind), '100 held, 30 charged',
+    format('a new cap of the kind %s counts what its window has spent and holds', kind)
+)
+from unnest(array['hour', 'day', 'month', 'lifetime']) as kind;
+select lives_ok(format('select pg_temp.set_cap(%L, 150)', kind), format('setting the %s cap twice is setting it once', kind))
+from unnest(array['hour', 'day', 'month', 'lifetime']) as kind;
+select is(
+    (select count(*) from public.spend_caps where organization_id = pg_temp.id('acme')), 4::bigint,
+    'a scope has one cap of each kind'
+);
+select is(
+    pg_temp.open(pg_temp.opening('over all', '{"bound_nano_usd": 21}')), array['rejected_cap'],
+    'what could pass a cap is refused: 30 spent, 100 held and 21 needed are more than 150'
+);
+select lives_ok(format('select pg_temp.set_cap(%L, null)', kind), format('the %s cap is removed', kind))
+from unnest(array['hour', 'day', 'month', 'lifetime']) as kind;
+select is_empty(
+    $$select from public.spend_counters where organization_id = pg_temp.id('acme')$$, 'a removed cap leaves no counters'
+);
+
+-- One kind of cap after the other, each alone.
+create function pg_temp.try_cap(kind text) returns setof text language plpgsql as $$
+begin
+    perform pg_temp.set_cap(kind, 150);
+    return next is(
+        pg_temp.open(pg_temp.opening('over ' || kind, '{"bound_nano_usd": 21}')), array['rejected_cap'],
+        format('a %s cap refuses what could pass it', kind)
+    );
+    return next is(
+        pg_temp.decision('over ' || kind, 'refusal')::jsonb - 'resets_at',
+        jsonb_build_object(
+            'spend_cap_id', pg_temp.id('cap' || kind), 'window', kind, 'scope', 'agent', 'cap_nano_usd', 150,
+            'spent_nano_usd', 30, 'held_nano_usd', 100, 'needed_nano_usd', 21
+        ),
+        format('a refusal by a %s cap says what it allows, has spent, holds and would need', kind)
+    );
+    return next is(
+        (pg_temp.decision('over ' || kind, 'refusal')::jsonb ->> 'resets_at')::timestamptz,
+        case when kind <> 'lifetime' then
+            (date_trunc(kind, now() at time zone 'UTC') + format('1 %s', kind)::interval) at time zone 'UTC'
+        end,
+        format('a refusal by a %s cap says when it resets, in UTC', kind)
+    );
+    return next is(
+        pg_temp.open(
+            pg_temp.opening('at ' || kind, '{"bound_nano_usd": 20}'), pg_temp.opening('free by ' || kind, '{"bound_nano_usd": 0}'),
+            pg_temp.opening('second by ' || kind, pg_temp.of_second(500))
+        ),
+        array[null, null, null],
+        format('a %s cap can be used up, a free model passes beyond it, and another agent is not under it', kind)
+    );
+    return next is(pg_temp.counter(kind), '120 held, 30 charged', format('a hold is counted in its %s', kind));
+    return next is(
+        pg_temp.open(
+            pg_temp.opening('after ' || kind, '{"bound_nano_usd": 1}'),
+            pg_temp.opening('free after ' || kind, '{"bound_nano_usd": 0}')
+        ),
+        array['rejected_cap', null], format('beyond a used-up %s cap only free models work', kind)
+    );
+    return next is(
+        pg_temp.complete('at ' || kind, 0), 'succeeded', format('a decision under the %s cap is completed for nothing', kind)
+    );
+    return next is(
+        pg_temp.complete('second by ' || kind, 0), 'succeeded', format('so is the one not under the %s cap', kind)
+    );
+    return next is(pg_temp.counter(kind), '100 held, 30 charged', format('a released hold leaves its %s', kind));
+    return next is_empty('select pg_temp.wrong_books()', format('under a %s cap the books are right', kind));
+    perform pg_temp.set_cap(kind, null);
+end
+$$;
+select pg_temp.try_cap(kind) from unnest(array['hour', 'day', 'month', 'lifetime']) as kind;
+
+-- Scopes, and changes of a limit.
+select lives_ok(
+    $$
+        select public.set_spend_cap(pg_temp.id('allday'), pg_temp.id('acme'), null, 'day', 200),
+            pg_temp.set_cap('day', 140), pg_temp.set_cap('day', 1000, 'second agent', 'second')
+    $$,
+    'the organization is capped at 200 a day, its agents at 140 and 1000'
+);
+select is(
+    pg_temp.open(pg_temp.opening('of second', pg_temp.of_second(71))), array['rejected_cap'],
+    'the organization''s cap counts all of its agents'
+);
+select is(
+    pg_temp.decision('of second', 'refusal')::jsonb ->> 'scope', 'organization', 'a refusal says whose cap it was'
+);
+select is(
+    pg_temp.open(
+        pg_temp.opening('b', '{"id": "c1ea4f10-0000-7000-8000-000000000002", "bound_nano_usd": 10}'),
+        pg_temp.opening('a', '{"id": "c1ea4f10-0000-7000-8000-000000000001", "bound_nano_usd": 11}'),
+        pg_temp.opening('c', pg_temp.of_second(60) || '{"id": "c1ea4f10-0000-7000-8000-000000000003"}'),
+        pg_temp.opening('d', pg_temp.of_second(1) || '{"id": "c1ea4f10-0000-7000-8000-000000000004"}')
+    ),
+    array[null, 'rejected_cap', null, 'rejected_cap'],
+    'near its caps an organization''s decisions are tried one by one: a small hold behind a large one still fits'
+);
+select is(
+    concat_ws('; ', pg_temp.counter('day', name => 'all'), pg_temp.counter('day'), pg_temp.counter('day', name => 'second')),
+    '170 held, 30 charged; 110 held, 30 charged; 60 held, 0 charged', 'a hold is counted by every cap that it is under'
+);
+select is(pg_temp.complete('held', 90), 'succeeded', 'the decision that was there before the caps is completed at 90');
+select is(
+    concat_ws('; ', pg_temp.counter('day', name => 'all'), pg_temp.counter('day')),
+    '70 held, 120 charged; 10 held, 120 charged', 'a settlement turns what was held into what was charged'
+);
+select lives_ok($$select pg_temp.set_cap('day', 50)$$, 'a cap can be set below what is already spent');
+select is(pg_temp.counter('day'), '10 held, 120 charged', 'a changed limit keeps what is counted');
+select is(
+    pg_temp.open(pg_temp.opening('below', '{"bound_nano_usd": 1}'), pg_temp.opening('free below', '{"bound_nano_usd": 0}')),
+    array['rejected_cap', null], 'under a cap below what is spent only free models work'
+);
+select lives_ok($$select pg_temp.set_cap('day', 1000)$$, 'a cap can be raised again');
+select throws_ok(
+    $$select pg_temp.set_cap('day', -1)$$, '23514',
+    'new row for relation "spend_caps" violates check constraint "spend_caps_limit_check"', 'a cap below zero is refused'
+);
+select throws_ok(
+    $$select pg_temp.set_cap('week', 1)$$, '23514',
+    'new row for relation "spend_caps" violates check constraint "spend_caps_window_kind_check"',
+    'a cap of an unknown window is refused'
+);
+select throws_ok(
+    $$select pg_temp.set_cap('month', 1, 'zenith agent')$$, '23503',
+    'insert or update on table "spend_caps" violates foreign key constraint "spend_caps_agent_fkey"',
+    'an organization cannot cap the agent of another one'
+);
+select is_empty('select pg_temp.wrong_books()', 'after all caps the books are right');
+
+-- A decision counts in the window that opened it, even where it is completed in the next one.
+select lives_ok(
+    $$
+        select public.set_spend_cap(pg_temp.id('allday'), pg_temp.id('acme'), null, 'day', null),
+            pg_temp.set_cap('day', null, 'second agent', 'second')
+    $$,
+    'an organization and its agent have no caps any more'
+);
+select is(
+    pg_temp.open(pg_temp.opening('overnight', pg_temp.of_second(40))), array[null], 'a decision is opened under no cap'
+);
+reset role;
+select lives_ok(
+    $$update public.routing_outcomes set opened_at = now() - interval '1 day' where id = pg_temp.id('overnight')$$,
+    'it was opened yesterday'
+);
+set local role service_role;
+select lives_ok($$select pg_temp.set_cap('day', 100, 'second agent', 'second')$$, 'the cap is set again today');
+select is(
+    concat_ws('; ', pg_temp.counter('day', '1 day', 'second'), pg_temp.counter('day', name => 'second')),
+    '40 held, 0 charged; 60 held, 0 charged', 'a new cap counts an open decision in the day that opened it'
+);
+select is(
+    pg_temp.open(pg_temp.opening('too much', pg_temp.of_second(41)), pg_temp.opening('today', pg_temp.of_second(40))),
+    array['rejected_cap', null], 'what yesterday holds leaves today''s cap alone'
+);
+select is(pg_temp.complete('overnight', 25), 'succeeded', 'yesterday''s decision is completed today');
+select is(
+    concat_ws('; ', pg_temp.counter('day', '1 day', 'second'), pg_temp.counter('day', name => 'second')),
+    '0 held, 25 charged; 100 held, 0 charged', 'a settlement counts in the day that opened its decision'
+);
+select is_empty('select pg_temp.wrong_books()', 'after all of this the books are right');
+
+-- The last guards, whoever writes.
+reset role;
+select throws_ok(
+    format('update public.wallets set %s where organization_id = pg_temp.id(''acme'')', change), '23514',
+    format('new row for relation "wallets" violates check constraint "%s"', name), description
+)
+from (values
+    ('balance_nano_usd = -1, held_nano_usd = 0', 'wallets_balance_covers_held_check', 'a wallet is never below zero'),
+    ('balance_nano_usd = held_nano_usd - 1', 'wallets_balance_covers_held_check', 'a wallet covers what it holds'),
+    ('held_nano_usd = -1', 'wallets_held_check', 'a wallet holds nothing or more')
+) as part (change, name, description);
+select is(pg_temp.wallet('zenith'), '0 of which 0 held', 'nothing of this has touched another organization');
+
+select * from finish();
+rollback;

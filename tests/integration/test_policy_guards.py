@@ -1,0 +1,186 @@
+"""Tests of the tests: each fault that a migration could bring is reported by a pgTAP file, in words that name it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+from psycopg import sql
+from pytest_pgtap.pgtap import Runner  # type: ignore[import-untyped]
+
+from backend.stack.stack import Stack
+from tests.support.databases import SUPABASE, Database, new_database
+
+MIGRATIONS = sorted((SUPABASE / "migrations").glob("*.sql"))
+PGTAP_FILES = [
+    SUPABASE / "tests" / name
+    for name in ("test_access_matrix.sql", "test_constraint.sql", "test_plans.sql", "test_sweep.sql")
+]
+WRAPPED_CLAIM = "(select nullif((select auth.jwt()) -> 'app_metadata' ->> 'organization_id', '')::uuid)"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A migration text changed in one place, and the sentence of the pgTAP suite that no longer holds."""
+
+    right: str
+    wrong: str
+    sentence: str
+
+
+def policy(table: str, claim: str = WRAPPED_CLAIM, role: str = " to authenticated") -> str:
+    """Return the text of a tenant table's policy, as the migrations have it or changed."""
+    using = f"using (organization_id = {claim});"
+    return f"create policy {table}_select_member on public.{table} for select{role}\n{using}"
+
+
+def claim_changed(table: str, right: str, wrong: str, sentence: str) -> Fault:
+    """Return the fault of a policy whose claim is read in another way."""
+    return Fault(policy(table), policy(table, WRAPPED_CLAIM.replace(right, wrong)), sentence)
+
+
+FAULTS = {
+    "a bare auth.jwt()": claim_changed(
+        "wallets", "(select auth.jwt())", "auth.jwt()", "no policy reads the claims once for each row"
+    ),
+    "a claim that is not hoisted": Fault(
+        policy("inferences"),
+        policy("inferences", "nullif((select auth.jwt()) -> 'app_metadata' ->> 'organization_id', '')::uuid"),
+        "every policy compares with the organization's claim, worked out once per query",
+    ),
+    "a policy that is always true": Fault(
+        policy("agents"),
+        policy("agents").partition("using")[0] + "using (true);",
+        "a member of acme reads in agents what is acme's, and writes nothing",
+    ),
+    "a policy for everybody": Fault(
+        policy("spend_caps"),
+        policy("spend_caps", role=""),
+        "every policy names whom it is for, and that is never everybody",
+    ),
+    "a claim that users edit": claim_changed(
+        "ledger_entries",
+        "app_metadata",
+        "user_metadata",
+        "an organization that a user wrote into its own metadata opens nothing anywhere",
+    ),
+    "a claim of another name": claim_changed(
+        "routing_outcomes",
+        "organization_id",
+        "org_id",
+        "a member of acme reads in routing_outcomes what is acme's, and writes nothing",
+    ),
+    "a table that anon may write": Fault(
+        "grant select on public.routing_outcomes, public.inferences to authenticated, service_role;",
+        "grant select on public.routing_outcomes, public.inferences to authenticated, service_role;"
+        "grant insert on public.inferences to anon;",
+        "anon is granted nothing on inferences",
+    ),
+    "a wallet that the backend may edit": Fault(
+        "grant select, insert, update on public.wallets, public.spend_caps, public.spend_counters to clearfloor_writer;",
+        "grant select, insert, update on public.wallets, public.spend_caps, public.spend_counters to clearfloor_writer;"
+        "grant update on public.wallets to service_role;",
+        "the backend is granted {SELECT} on wallets",
+    ),
+    "a readable hash": Fault(
+        "grant select (id, organization_id, agent_id, name, display_prefix,",
+        "grant select (id, organization_id, agent_id, name, display_prefix, key_hash,",
+        "no user can read the hash of a key",
+    ),
+    "a table without row level security": Fault(
+        "alter table public.candidate_cooldowns enable row level security;",
+        "",
+        "every table and partition is under row level security",
+    ),
+    "a definer function without a pinned path": Fault(
+        "create function public.top_up_wallet(entry_id uuid, organization_id uuid, amount_nano_usd bigint, "
+        "note text default '')\nreturns bigint\nlanguage plpgsql volatile security definer set search_path = ''",
+        "create function public.top_up_wallet(entry_id uuid, organization_id uuid, amount_nano_usd bigint, "
+        "note text default '')\nreturns bigint\nlanguage plpgsql volatile security definer",
+        "every function has an empty search path",
+    ),
+    "a definer function of another owner": Fault(
+        "alter function public.sweep_decisions(integer) owner to clearfloor_writer;",
+        "",
+        "every function with its owner's rights is owned by clearfloor_writer",
+    ),
+    "a function that everybody may execute": Fault(
+        "revoke execute on function public.read_catalogue(bigint) from public, anon, authenticated;",
+        "",
+        "no function of public can be executed by anon or users",
+    ),
+    "an index that is forgotten": Fault(
+        "create index spend_counters_organization_id_idx on public.spend_counters (organization_id);",
+        "",
+        "every column that a policy reads is led by an index",
+    ),
+    "an orphan rule that old rows may break": Fault(
+        "alter table public.routing_outcomes validate constraint outcome_requires_inference_when_model_chosen;",
+        "",
+        "the orphan rule was checked against every row that was there before it",
+    ),
+    "an orphan rule with a hole": Fault(
+        "or inference_id is not null) not valid;",
+        "or inference_id is not null or outcome_status = 'cancelled') not valid;",
+        "a decision that chose a model cannot be inserted as cancelled without an inference",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def blank(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    """Make one database with what Supabase gives it and pgTAP, to be copied."""
+    with new_database(stack, tmp_path_factory.mktemp("blank") / "workdir") as database:
+        with psycopg.connect(superuser_url(stack, database)) as connection:
+            connection.execute("create extension pgtap with schema extensions")
+        yield database
+
+
+@pytest.fixture
+def database(stack: Stack, blank: Database) -> Iterator[Database]:
+    """Make a copy that a test migrates as it likes."""
+    name = "policy_guards"
+    template = sql.Identifier(urlsplit(blank.url).path.removeprefix("/"))
+    copy = sql.SQL("create database {} owner postgres template {}").format(sql.Identifier(name), template)
+    with psycopg.connect(stack.endpoints.superuser_url, autocommit=True) as server:
+        server.execute(copy)
+        try:
+            yield Database(urlsplit(blank.url)._replace(path=f"/{name}").geturl(), blank.workdir)
+        finally:
+            server.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+
+
+def superuser_url(stack: Stack, database: Database) -> str:
+    """Return the superuser's URL of a database."""
+    path = urlsplit(database.url).path
+    return urlsplit(stack.endpoints.superuser_url)._replace(path=path).geturl()
+
+
+def broken_sentences(database: Database, files: list[Path]) -> list[str]:
+    """Run pgTAP files and return what does not hold, in the suite's words."""
+    with psycopg.connect(database.url, autocommit=True) as connection:
+        runner = Runner(connection)
+        rows = [line for file in files for line in runner.run(file.read_bytes())]
+    lines = "\n".join(rows).splitlines()
+    assert any(line.startswith("ok ") for line in lines)
+    return [line.split(" - ", 1)[1] for line in lines if line.startswith("not ok ")]
+
+
+def test_the_migrations_as_they_are_break_no_sentence(database: Database) -> None:
+    """Without this a fault below could be anything."""
+    for file in MIGRATIONS:
+        database.execute(file.read_text())
+    assert broken_sentences(database, PGTAP_FILES) == []
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_in_a_migration_is_reported_in_words(database: Database, name: str) -> None:
+    """The changed migrations apply, and the suite says what is wrong."""
+    fault = FAULTS[name]
+    texts = [file.read_text() for file in MIGRATIONS]
+    assert sum(text.count(fault.right) for text in texts) == 1, "the migrations have this text once"
+    for text in texts:
+        database.execute(text.replace(fault.right, fault.wrong))
+    assert fault.sentence in broken_sentences(database, PGTAP_FILES)

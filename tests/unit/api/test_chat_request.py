@@ -1,0 +1,270 @@
+"""What a body may say, and what it is told where it says something else."""
+
+import contextlib
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backend.api.chat_request import read_chat_request
+from backend.errors import InvalidRequestError, NotFoundError
+from backend.routing.request import RoutingRequest
+from tests.unit.samples import QUESTION, caller, candidate, catalogue
+
+POOL = catalogue(candidate("small"), candidate("large"))
+
+
+def content(clearfloor: object = None, **fields: object) -> bytes:
+    """Return a body that asks for any model."""
+    body: dict[str, object] = {"model": "auto", "messages": QUESTION, **fields}
+    return orjson.dumps(body if clearfloor is None else {**body, "clearfloor": clearfloor})
+
+
+def asked(sent: bytes, **agent: object) -> RoutingRequest:
+    """Return what routing is asked for a body."""
+    chat, body = read_chat_request(sent)
+    return chat.routing_request(body, len(sent), caller(**agent), POOL)
+
+
+@pytest.mark.parametrize(
+    ("sent", "param"),
+    [
+        (content({"floor": 2}), "clearfloor.floor"),
+        (content({"floor": -0.1}), "clearfloor.floor"),
+        (content({"floor": "0.8"}), "clearfloor.floor"),
+        (content({"floor": True}), "clearfloor.floor"),
+        (content({"flor": 0.8}), "clearfloor.flor"),
+        (content({"task": "code\n"}), "clearfloor.task"),
+        (content({"task": "Code"}), "clearfloor.task"),
+        (content({"max_cost_usd": "1"}), "clearfloor.max_cost_usd"),
+        (content({"max_cost_usd": -1}), "clearfloor.max_cost_usd"),
+        (content({"max_cost_usd": 1e300}), "clearfloor.max_cost_usd"),
+        (content({"models": []}), "clearfloor.models"),
+        (content({"models": "small"}), "clearfloor.models"),
+        (content({"models": ["small", 1]}), "clearfloor.models.1"),
+        (content({"fallback": "no"}), "clearfloor.fallback"),
+        (content({"fallback": 0}), "clearfloor.fallback"),
+        (content("fast"), "clearfloor"),
+        (content([]), "clearfloor"),
+        (orjson.dumps({"model": "auto", "messages": QUESTION, "clearfloor": None}), "clearfloor"),
+        (content(model=""), "model"),
+        (content(model=7), "model"),
+        (content(model="x" * 201), "model"),
+        (content(model=None), "model"),
+        (content(messages=[]), "messages"),
+        (content(messages="Hello"), "messages"),
+        (content(messages=["Hello"]), "messages.0"),
+        (content(n=0), "n"),
+        (content(n=129), "n"),
+        (content(n=True), "n"),
+        (content(n="2"), "n"),
+        (content(n=1.5), "n"),
+        (content(max_tokens=0), "max_tokens"),
+        (content(max_tokens="100"), "max_tokens"),
+        (content(max_tokens=10_000_001), "max_tokens"),
+        (content(max_tokens=2**64 - 1), "max_tokens"),
+        (content(max_completion_tokens=True), "max_completion_tokens"),
+        (content(stream="yes"), "stream"),
+        (content(stream=1), "stream"),
+        (content(stream_options=True), "stream_options"),
+        (content(stream_options={"include_usage": "yes"}), "stream_options.include_usage"),
+        (b'{"messages": [{}]}', "model"),
+        (b'{"model": "auto"}', "messages"),
+        (b"[]", None),
+        (b'"text"', None),
+        (b"null", None),
+        (b"7", None),
+    ],
+)
+def test_a_field_that_is_wrong_is_refused_and_named(sent: bytes, param: str | None) -> None:
+    """By its path, in one line that says what is wrong with it."""
+    with pytest.raises(InvalidRequestError) as raised:
+        read_chat_request(sent)
+    assert raised.value.param == param
+    assert f"`{param or 'body'}` is wrong: " in raised.value.message
+    assert "\n" not in raised.value.message
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"{",
+        b"\xff\xfe{}",
+        b'{"model": "auto", "n": NaN}',
+        b'{"model": "auto", "n": Infinity}',
+        b'{"model": "auto", "n": 1e999}',
+        b'{"model": "\\ud800"}',
+        b"{'model': 'auto'}",
+        b'{"a":' * 5_000,
+        b"[" * 100_000,
+    ],
+)
+def test_a_body_that_is_not_json_is_refused(sent: bytes) -> None:
+    """What a strict parser does not take, no provider is asked about."""
+    with pytest.raises(InvalidRequestError, match="The body is not JSON"):
+        read_chat_request(sent)
+
+
+@pytest.mark.parametrize("depth", [260, 1000])
+def test_a_body_that_is_nested_too_deeply_to_be_sent_on_is_refused(depth: int) -> None:
+    """It could be read, but not be written again for the provider: found out before anything is opened."""
+    nested = (
+        b'{"model": "auto", "messages": [{"role": "user", "content": ' + b"[" * depth + b"]" * depth + b"}]}"
+    )
+    with pytest.raises(InvalidRequestError, match="nested"):
+        read_chat_request(nested)
+
+
+def test_a_body_that_is_nested_as_deeply_as_schemas_are_is_read() -> None:
+    """A hundred levels are more than any tool's parameters have."""
+    nested = b'{"model": "auto", "messages": [{"content": ' + b"[" * 100 + b"]" * 100 + b"}]}"
+    _, body = read_chat_request(nested)
+    assert orjson.dumps(body)
+
+
+def test_fields_that_are_not_ours_are_passed_on_untouched() -> None:
+    """Whatever OpenAI adds next month works today."""
+    extra = {
+        "temperature": 0.5,
+        "logit_bias": {"50256": -100},
+        "brand_new": [None, {"x": "\u2028"}],
+        "seed": 2**63,
+    }
+    _, body = read_chat_request(content({"floor": 0.8}, **extra))
+    assert body == {"model": "auto", "messages": QUESTION, **extra}
+
+
+@pytest.mark.parametrize(
+    ("sent", "agent_floor", "expected"),
+    [
+        (content(model="auto:0.8"), 0.7, 0.8),
+        (content(model="auto:0"), 0.7, 0.0),
+        (content(model="auto:1"), 0.7, 1.0),
+        (content({"floor": 0.9}), 0.7, 0.9),
+        (content({"floor": 1}), 0.7, 1.0),
+        (content({"floor": 0}), 0.7, 0.0),
+        (content(), 0.7, 0.7),
+        (content(), 0.0, 0.0),
+        (content({"floor": 0.9}, model="small"), 0.7, 0.9),
+        (content(model="small"), 0.7, None),
+    ],
+)
+def test_the_floor_is_the_request_s_else_the_agent_s_and_a_pinned_model_needs_none(
+    sent: bytes, agent_floor: float, expected: float | None
+) -> None:
+    """Zero is a floor, not the lack of one."""
+    assert asked(sent, default_floor=agent_floor).floor == expected
+
+
+@pytest.mark.parametrize(
+    "name", ["auto:", "auto:high", "auto:1.1", "auto:-0.1", "auto:nan", "auto:inf", "auto:0,8"]
+)
+def test_a_name_that_names_no_floor_is_refused(name: str) -> None:
+    """Rather than taken for a model, or for the agent's floor."""
+    with pytest.raises(InvalidRequestError, match="names no floor") as raised:
+        asked(content(model=name))
+    assert raised.value.param == "model"
+
+
+@pytest.mark.parametrize("floor", [0.8, 0.5, 0])
+def test_a_floor_that_is_named_twice_is_refused(floor: float) -> None:
+    """Even where both say the same."""
+    with pytest.raises(InvalidRequestError, match="named twice"):
+        asked(content({"floor": floor}, model="auto:0.8"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, 500),
+        ({"max_tokens": 10}, 10),
+        ({"max_completion_tokens": 20}, 20),
+        ({"max_tokens": 10, "max_completion_tokens": 20}, 20),
+        ({"max_tokens": None}, 500),
+    ],
+)
+def test_the_output_limit_is_the_larger_that_is_named_else_the_agent_s(
+    fields: dict[str, Any], expected: int
+) -> None:
+    """What is reserved covers whichever field the provider obeys."""
+    request = asked(content(**fields), default_max_output_tokens=500)
+    assert request.output_limit_tokens == expected
+
+
+@pytest.mark.parametrize(
+    ("usd", "expected"),
+    [(0, 0), (1, 10**9), (0.1, 10**8), (1e-9, 1), (1e-10, 0), (0.3, 3 * 10**8), (1_000_000, 10**15)],
+)
+def test_a_cost_limit_is_exact_to_the_nano_dollar(usd: float, expected: int) -> None:
+    """0.3 USD are 300,000,000 nano-USD, not one less."""
+    assert asked(content({"max_cost_usd": usd})).max_cost_nano_usd == expected
+
+
+def test_everything_that_routing_is_asked_is_read_from_the_body() -> None:
+    """The rest is its size and what it needs."""
+    sent = content({"task": "code", "models": ["small", "large"]}, n=3, tools=[{}], model="auto:0.5")
+    assert asked(sent) == RoutingRequest(
+        rule="cheapest_clearing_floor",
+        model=None,
+        floor=0.5,
+        task="code",
+        body_bytes=len(sent),
+        choices=3,
+        output_limit_tokens=1024,
+        needs=("tools",),
+        models=("large", "small"),
+    )
+
+
+def test_a_model_by_its_name_is_pinned() -> None:
+    """And the rule says so."""
+    request = asked(content(model="small"))
+    assert (request.rule, request.model) == ("pinned_model", "small")
+
+
+@pytest.mark.parametrize(
+    ("sent", "param"),
+    [(content(model="huge"), "model"), (content({"models": ["small", "huge"]}), "clearfloor.models")],
+)
+def test_a_model_that_nobody_runs_is_not_found(sent: bytes, param: str) -> None:
+    """And named: a typing error should not read like an outage."""
+    with pytest.raises(NotFoundError, match="huge") as raised:
+        asked(sent)
+    assert raised.value.param == param
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False)
+    | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+OWN_FIELDS = ("model", "messages", "stream", "stream_options", "n", "max_tokens", "tools", "response_format")
+OPTIONS = ("floor", "task", "max_cost_usd", "models", "fallback", "else")
+
+
+@given(
+    fields=st.dictionaries(st.sampled_from(OWN_FIELDS), JSON),
+    options=JSON | st.dictionaries(st.sampled_from(OPTIONS), JSON),
+    names_options=st.booleans(),
+)
+def test_no_body_is_too_odd_to_be_answered(
+    fields: dict[str, Any], options: object, *, names_options: bool
+) -> None:
+    """It is read, or refused with the caller's own error: never a fault of ours."""
+    body = {"model": "auto", "messages": QUESTION, **fields}
+    with contextlib.suppress(InvalidRequestError, NotFoundError):
+        asked(orjson.dumps({**body, "clearfloor": options} if names_options else body))
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_are_too_odd_to_be_answered(sent: bytes) -> None:
+    """Whatever arrives at the port."""
+    with pytest.raises(InvalidRequestError):
+        read_chat_request(sent)

@@ -1,0 +1,311 @@
+"""The whole surface, in memory: what a caller sees of an answer, a stream, a refusal and of nonsense."""
+
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import UUID
+
+import httpx
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backend.api.chat import EXPOSED_HEADERS
+from backend.api.identity import Identities
+from backend.api.parts import LiveCatalogue, Parts
+from backend.api.tokens import TokenVerifier
+from backend.app import create_app
+from tests.unit.boundary import DONE, Gateway, answered, breaks, refused, streamed_answer
+from tests.unit.samples import AGENT, API_KEY, ORGANIZATION, QUESTION, Json, catalogue, ladder
+
+POOL = ladder(2)
+CALLER = {
+    "organization_id": str(ORGANIZATION),
+    "agent_id": str(AGENT),
+    "api_key_id": str(API_KEY),
+    "user_id": None,
+    "default_floor": 0.7,
+    "default_max_output_tokens": 1024,
+}
+
+
+class Backend:
+    """The application with its parts, called without a port."""
+
+    def __init__(self, live: LiveCatalogue | None = None, **changes: object) -> None:
+        self.gateway = Gateway(time.monotonic, **changes)
+        self.gateway.script_each(POOL, answered("Hi."), answered("Hello."))
+        self.gateway.postgrest.scripts["find_caller_by_key"] = [[CALLER]]
+        verifier = TokenVerifier(self.gateway.settings, self.gateway.record_http)
+        identities = Identities(self.gateway.settings, self.gateway.data_api, verifier)
+        live = live or LiveCatalogue(catalogue(*POOL), fresh=True)
+        self.parts = Parts(
+            self.gateway.settings, self.gateway.data_api, identities, self.gateway.dispatcher, live
+        )
+        app = create_app(self.gateway.settings)
+        app.state.parts = self.parts
+        self.http = httpx.AsyncClient(
+            transport=httpx.ASGITransport(app, raise_app_exceptions=False),
+            base_url="http://backend.test",
+            headers={"authorization": "Bearer cf_key"},
+        )
+
+    async def ask(self, content: bytes | None = None, **fields: Any) -> httpx.Response:  # JSON
+        """Send a chat completion."""
+        body = {"model": "auto", "messages": QUESTION, **fields}
+        return await self.http.post(
+            "/v1/chat/completions", content=orjson.dumps(body) if content is None else content
+        )
+
+
+@pytest.fixture
+async def backend() -> Backend:
+    """Return a backend of a test."""
+    return Backend()
+
+
+def facts(response: httpx.Response) -> Json:
+    """Return Clearfloor's headers but the decision's id."""
+    start = "x-clearfloor-"
+    named = {
+        name.removeprefix(start): value for name, value in response.headers.items() if name.startswith(start)
+    }
+    UUID(named.pop("decision-id"))
+    return named
+
+
+async def test_an_answer_is_the_provider_s_with_the_decision_s_facts_in_its_headers(backend: Backend) -> None:
+    """The body byte by byte; who answered, how well, at which floor, after how many attempts, at what cost."""
+    response = await backend.ask()
+    assert (response.status_code, response.json()["choices"][0]["message"]["content"]) == (200, "Hi.")
+    assert facts(response) == {
+        "model": "model-1",
+        "provider": "provider-1",
+        "quality": "0.8",
+        "floor": "0.7",
+        "attempts": "1",
+        "cost-usd": "0.0000028",
+    }
+    assert {name for name in response.headers if name.startswith("x-clearfloor")} == set(EXPOSED_HEADERS)
+
+
+async def test_a_pinned_model_without_a_floor_says_none(backend: Backend) -> None:
+    """Rather than leaving the header out."""
+    assert facts(await backend.ask(model="model-2"))["floor"] == "none"
+
+
+async def test_a_stream_has_the_facts_in_its_headers_and_its_cost_in_its_last_event(backend: Backend) -> None:
+    """The cost is not known when the headers go out."""
+    backend.gateway.script(POOL[0], streamed_answer("Hi"))
+    response = await backend.ask(stream=True)
+    assert response.headers["content-type"].startswith("text/event-stream")
+    assert (facts(response)["model"], "cost-usd" in facts(response)) == ("model-1", False)
+    *_, last, done = response.content.split(b"\n\n")[:-1]
+    assert orjson.loads(last[6:])["clearfloor"]["cost_usd"] == "0.0000028"
+    assert done + b"\n\n" == DONE
+
+
+async def test_a_request_s_own_object_does_not_reach_the_provider(backend: Backend) -> None:
+    """Nor is anything else of it changed."""
+    await backend.ask(clearfloor={"floor": 0.5}, temperature=0.1)
+    (body,) = backend.gateway.providers.bodies
+    assert body == {
+        "model": POOL[0]["upstream_model"],
+        "messages": QUESTION,
+        "temperature": 0.1,
+        "max_tokens": 1024,
+    }
+
+
+async def test_a_failure_has_the_decision_s_facts_and_costs_nothing(backend: Backend) -> None:
+    """And tells OpenAI's clients not to repeat a whole failover."""
+    backend.gateway.script_each(POOL, refused(500), refused(429, retry_after="30"))
+    response = await backend.ask()
+    assert (response.status_code, response.json()["error"]["code"]) == (503, "all_candidates_failed")
+    assert facts(response) == {
+        "model": "none",
+        "provider": "none",
+        "quality": "none",
+        "floor": "0.7",
+        "attempts": "2",
+        "cost-usd": "0",
+    }
+    assert response.headers["x-should-retry"] == "false"
+    assert 25 <= int(response.headers["retry-after"]) <= 30
+
+
+async def test_a_provider_s_refusal_is_handed_on_with_its_status(backend: Backend) -> None:
+    """In OpenAI's envelope."""
+    backend.gateway.script(POOL[0], refused(413, "too long"))
+    response = await backend.ask()
+    error = response.json()["error"]
+    assert (response.status_code, error["code"], error["message"]) == (
+        413,
+        "provider_rejected_request",
+        "too long",
+    )
+
+
+async def test_a_floor_that_nobody_clears_is_a_422_with_the_best_there_is(backend: Backend) -> None:
+    """Before anything is called."""
+    response = await backend.ask(clearfloor={"floor": 0.99})
+    assert (response.status_code, response.json()["error"]["details"]["best_quality"]) == (422, 0.8)
+    assert facts(response)["attempts"] == "0"
+    assert not backend.gateway.providers.called
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"clearfloor": {"floor": 2}}, "clearfloor.floor"),
+        ({"clearfloor": {"flor": 0.8}}, "clearfloor.flor"),
+        ({"max_tokens": "many"}, "max_tokens"),
+    ],
+)
+async def test_a_wrong_field_is_a_400_and_nothing_is_opened(
+    backend: Backend, fields: Json, param: str
+) -> None:
+    """The error names it."""
+    response = await backend.ask(**fields)
+    assert (response.status_code, response.json()["error"]["param"]) == (400, param)
+    assert "insert_decisions" not in [function for function, _ in backend.gateway.postgrest.calls]
+
+
+async def test_a_body_that_is_too_large_is_a_413_and_is_not_read_to_its_end() -> None:
+    """Nobody fills the memory with what is not taken."""
+    read: list[int] = []
+
+    async def endless() -> AsyncIterator[bytes]:
+        for number in range(1000):
+            read.append(number)
+            yield b"x" * 100
+
+    response = await Backend(max_request_bytes=1000).http.post("/v1/chat/completions", content=endless())
+    assert (response.status_code, response.json()["error"]["code"]) == (413, "request_too_large")
+    assert len(read) == 11
+
+
+@pytest.mark.parametrize(("size", "status"), [(1000, 400), (1001, 413)])
+async def test_the_largest_body_that_is_read_is_the_operator_s_limit(size: int, status: int) -> None:
+    """To the byte; what is read is then judged."""
+    assert (await Backend(max_request_bytes=1000).ask(b"x" * size)).status_code == status
+
+
+async def test_nobody_is_answered_before_it_is_known_who_asks(backend: Backend) -> None:
+    """A stranger learns nothing, not even that its body is wrong."""
+    for method, path in [("POST", "/v1/chat/completions"), ("GET", "/v1/models"), ("GET", "/v1/decisions")]:
+        response = await backend.http.request(method, path, headers={"authorization": ""}, content=b"{")
+        assert (response.status_code, response.json()["error"]["code"]) == (401, "invalid_api_key")
+    assert not backend.gateway.postgrest.calls
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/v1", "/v1/chat", "/v1/embeddings", "/docs", "/admin", "/v1/models/../keys"]
+)
+async def test_a_path_that_is_not_there_is_a_404_in_the_envelope(backend: Backend, path: str) -> None:
+    """No page of a framework."""
+    response = await backend.http.get(path)
+    assert (response.status_code, response.json()["error"]["code"]) == (404, "not_found")
+
+
+async def test_a_method_that_is_not_there_is_a_405_in_the_envelope(backend: Backend) -> None:
+    """With what was asked."""
+    response = await backend.http.get("/v1/chat/completions")
+    assert (response.status_code, response.json()["error"]["type"]) == (405, "invalid_request_error")
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=101", "limit=many", "before=yesterday"])
+async def test_a_wrong_parameter_is_a_400_that_names_it(backend: Backend, query: str) -> None:
+    """As a wrong field is."""
+    response = await backend.http.get(f"/v1/decisions?{query}")
+    assert (response.status_code, response.json()["error"]["param"]) == (400, query.partition("=")[0])
+
+
+async def test_a_fault_of_ours_is_a_500_that_tells_nothing_of_it(backend: Backend) -> None:
+    """But the decision under which it is recorded."""
+    backend.gateway.script(POOL[0], breaks(ZeroDivisionError("a secret of ours")))
+    response = await backend.ask()
+    assert (response.status_code, response.json()["error"]["code"]) == (500, "internal_error")
+    assert "secret" not in response.text
+    assert response.headers["x-clearfloor-decision-id"] == response.json()["error"]["decision_id"]
+
+
+async def test_models_are_auto_and_whatever_somebody_runs(backend: Backend) -> None:
+    """As OpenAI's clients list them."""
+    listed = (await backend.http.get("/v1/models")).json()
+    assert [model["id"] for model in listed["data"]] == ["auto", "model-1", "model-2"]
+
+
+@pytest.mark.parametrize(
+    ("live", "status"),
+    [
+        (LiveCatalogue(), 503),
+        (LiveCatalogue(catalogue(*POOL), fresh=False), 503),
+        (LiveCatalogue(catalogue(*POOL), fresh=True), 200),
+    ],
+)
+async def test_readiness_is_red_while_the_record_is_away(live: LiveCatalogue, status: int) -> None:
+    """The process lives all the same."""
+    backend = Backend(live)
+    assert (await backend.http.get("/health/ready")).status_code == status
+    assert (await backend.http.get("/health/live")).status_code == 200
+
+
+async def test_a_catalogue_that_was_never_read_is_a_503_with_a_time_to_come_back() -> None:
+    """Not a 404 for every model."""
+    response = await Backend(LiveCatalogue()).ask(model="model-1")
+    assert (response.status_code, response.headers["retry-after"]) == (503, "1")
+    assert "x-should-retry" not in response.headers
+
+
+async def test_a_browser_of_an_allowed_origin_may_read_our_headers() -> None:
+    """Another one may not call at all."""
+    backend = Backend(cors_allowed_origins="https://app.test")
+    response = await backend.http.get("/v1/models", headers={"origin": "https://app.test"})
+    assert response.headers["access-control-allow-origin"] == "https://app.test"
+    exposed = set(response.headers["access-control-expose-headers"].split(", "))
+    assert {*EXPOSED_HEADERS, "retry-after", "x-should-retry"} <= exposed
+    other = await backend.http.get("/v1/models", headers={"origin": "https://other.test"})
+    assert "access-control-allow-origin" not in other.headers
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+FIELDS = (
+    "model",
+    "messages",
+    "stream",
+    "stream_options",
+    "n",
+    "max_tokens",
+    "tools",
+    "response_format",
+    "clearfloor",
+)
+
+
+@given(
+    content=st.binary(max_size=50)
+    | st.dictionaries(st.sampled_from(FIELDS), JSON).map(
+        lambda fields: orjson.dumps({"model": "auto", "messages": QUESTION, **fields})
+    )
+)
+async def test_no_body_makes_a_500(content: bytes) -> None:
+    """Through the whole of the surface: an answer, or the caller's own error in the envelope."""
+    backend = Backend()
+    response = await backend.ask(content)
+    assert response.status_code < 500
+    assert response.status_code == 200 or set(response.json()["error"]) >= {
+        "message",
+        "type",
+        "param",
+        "code",
+    }

@@ -1,0 +1,358 @@
+"""The promise itself, over random catalogues, requests and faults.
+
+Whatever serves has the quality that was asked for, and is the cheapest such candidate that was available at that point;
+what is recorded can be computed again; what happens in dispatch changes no score.
+"""
+
+import asyncio
+import json
+import os
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil
+from typing import Literal
+from uuid import UUID
+
+import httpx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from backend.dispatch.dispatcher import Dispatcher
+from backend.dispatch.order import Delivery, Order
+from backend.dispatch.relay import Relay
+from backend.errors import ClearfloorError, NoCandidateClearsFloorError, ProviderRejectedRequestError
+from backend.routing.rank import rank
+from backend.routing.request import RoutingRequest
+from tests.unit.boundary import Gateway, Reply, answered, breaks, raw, refused, streamed_answer
+from tests.unit.samples import Json, candidate, catalogue, order
+
+Fault = Literal[
+    "ok", "429", "429 for long", "500", "401", "400", "timeout", "malformed", "cooling", "no credentials"
+]
+FAULTS: tuple[Fault, ...] = (
+    "ok",
+    "ok",
+    "ok",
+    "429",
+    "429 for long",
+    "500",
+    "401",
+    "400",
+    "timeout",
+    "malformed",
+    "cooling",
+    "no credentials",
+)
+UNAVAILABLE = {"cooling", "no credentials"}
+ENDS = {"ok", "400"}
+NAMES = ("a", "b", "c")
+HTTP_CALLS = {"429": 3}
+MISSING_KEY = "UNIT_TEST_KEY_THAT_IS_NOT_SET"
+
+
+@dataclass(frozen=True)
+class World:
+    """What is drawn: candidates as the catalogue has them, each one's fault, and the request."""
+
+    candidates: tuple[Json, ...]
+    faults: tuple[Fault, ...]
+    request: RoutingRequest
+    may_fail_over: bool
+    stream: bool
+
+    def fault(self, name: str) -> Fault:
+        """Return the fault of a candidate by its upstream name."""
+        return next(
+            f for c, f in zip(self.candidates, self.faults, strict=True) if c["upstream_model"] == name
+        )
+
+
+# Few prices and qualities, so that ties and exact hits of the floor are common.
+PRICE = st.sampled_from([0, 1, 100_000_000, 100_000_001, 5_000_000_000])
+QUALITY = st.sampled_from([0.7, 0.7000000000000001, 0.9, 1.0, 0.5])
+FLOOR = st.sampled_from([0.7, 0.5, 0.0, 0.7000000000000001, 1.0])
+
+MEASURED = st.fixed_dictionaries({"general": QUALITY}, optional={"chat": QUALITY, "code": QUALITY})
+
+
+LIMITS: tuple[Json, ...] = (
+    {},
+    {},
+    {},
+    {"qualities": {}},
+    {"capabilities": []},
+    {"max_output_tokens": 100},
+    {"context_window_tokens": 500},
+)
+
+
+@st.composite
+def candidates(draw: st.DrawFn, name: tuple[str, str], fault: Fault) -> Json:
+    """Draw a candidate of a model and a provider."""
+    return candidate(
+        *name,
+        prices={n: draw(PRICE) for n in ("input", "cache_read", "cache_write", "output", "reasoning")},
+        **{"qualities": draw(MEASURED), **draw(st.sampled_from(LIMITS))},
+        api_key_variable=MISSING_KEY if fault == "no credentials" else None,
+    )
+
+
+# One constraint at a time, besides the floor: together they would leave nothing to choose from.
+CONSTRAINTS: st.SearchStrategy[Json] = st.one_of(
+    st.just({}),
+    st.just({}),
+    st.just({"needs": ("tools",)}),
+    st.builds(lambda most: {"max_cost_nano_usd": most}, st.sampled_from([10**9, 1_000_000, 0])),
+    st.builds(lambda models: {"models": models}, st.sampled_from([("a", "b"), ("a",)])),
+    st.builds(
+        lambda model, floor: {"rule": "pinned_model", "model": model, "floor": floor},
+        st.sampled_from(NAMES),
+        st.none() | FLOOR,
+    ),
+)
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> RoutingRequest:
+    """Draw a request."""
+    fields: Json = {
+        "rule": "cheapest_clearing_floor",
+        "model": None,
+        "floor": draw(FLOOR),
+        "task": draw(st.sampled_from(["chat", "code", "tool_use"])),
+        "body_bytes": draw(st.sampled_from([400, 1, 1601])),
+        "choices": draw(st.integers(1, 2)),
+        "output_limit_tokens": draw(st.sampled_from([100, 101, 1024])),
+    }
+    return RoutingRequest(**{**fields, **draw(CONSTRAINTS)})
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> World:
+    """Draw a world."""
+    every_name = [(model, provider) for model in NAMES for provider in ("x", "y")]
+    # Most worlds are crowded: a failover needs somebody to fail and somebody to follow.
+    count = draw(st.sampled_from([6, 6, 6, 5, 4, 2, 1, 0]))
+    names = draw(st.permutations(every_name))[:count]
+    faults = tuple(draw(st.sampled_from(FAULTS)) for _ in names)
+    return World(
+        tuple(draw(candidates(name, fault)) for name, fault in zip(names, faults, strict=True)),
+        faults,
+        draw(requests()),
+        may_fail_over=draw(st.sampled_from([True, True, True, False])),
+        stream=draw(st.booleans()),
+    )
+
+
+def reply(fault: Fault, *, stream: bool) -> Reply:
+    """Return how a candidate with a fault answers."""
+    replies: dict[Fault, Reply] = {
+        "ok": streamed_answer("Hi") if stream else answered("Hi"),
+        "429": refused(429),
+        "429 for long": refused(429, retry_after="60"),
+        "500": refused(500),
+        "401": refused(401),
+        "400": refused(400),
+        "timeout": breaks(httpx.ReadTimeout("slow")),
+        "malformed": raw(b"data: nonsense\n\n" if stream else b"nonsense"),
+    }
+    return replies.get(fault, breaks(AssertionError(f"{fault}: not to be called")))
+
+
+def clears(entry: Json, request: RoutingRequest) -> bool:
+    """Tell whether a candidate can take a request: the rules once more, written another way."""
+    quality = entry["qualities"].get(request.task, entry["qualities"].get("general"))
+    fits = (
+        request.model in {None, entry["model"]}
+        and entry["model"] in (request.models or NAMES)
+        and set(request.needs) <= set(entry["capabilities"])
+        and request.output_limit_tokens <= entry["max_output_tokens"]
+        and ceil(Fraction(request.body_bytes, 4)) + request.output_limit_tokens
+        <= entry["context_window_tokens"]
+    )
+    return (
+        fits
+        and (request.max_cost_nano_usd is None or bound(entry, request) <= request.max_cost_nano_usd)
+        and (request.floor is None or (quality is not None and quality >= request.floor))
+    )
+
+
+def bound(entry: Json, request: RoutingRequest) -> int:
+    """Return the most that a request can cost: every byte a token, at the dearest price."""
+    price = entry["price"]
+    dearest_in = max(price[f"{n}_nano_usd_per_mtok"] for n in ("input", "cache_read", "cache_write"))
+    dearest_out = max(price[f"{n}_nano_usd_per_mtok"] for n in ("output", "reasoning"))
+    tokens_in = request.body_bytes + entry["input_overhead_tokens"]
+    return ceil(
+        Fraction(tokens_in * dearest_in + request.choices * request.output_limit_tokens * dearest_out, 10**6)
+    )
+
+
+def expected_cost(entry: Json, request: RoutingRequest) -> int:
+    """Return what a request is expected to cost: four bytes a token in, at the most 512 tokens out."""
+    tokens_in = ceil(Fraction(request.body_bytes, 4))
+    tokens_out = request.choices * min(request.output_limit_tokens, 512)
+    price = entry["price"]
+    nano = tokens_in * price["input_nano_usd_per_mtok"] + tokens_out * price["output_nano_usd_per_mtok"]
+    return ceil(Fraction(nano, 10**6))
+
+
+def expected_attempts(world: World) -> list[str]:
+    """Return the upstream names that are to be called, in order: the cheapest that is left, again and again."""
+    left = [entry for entry in world.candidates if clears(entry, world.request)]
+    attempts: list[str] = []
+    while left:
+        cheapest = min(left, key=lambda e: (expected_cost(e, world.request), e["model"], e["provider"]))
+        left.remove(cheapest)
+        fault = world.fault(cheapest["upstream_model"])
+        if fault in UNAVAILABLE:
+            continue
+        attempts.append(cheapest["upstream_model"])
+        if fault in ENDS or not world.may_fail_over:
+            break
+    return attempts
+
+
+async def carried_out(gateway: Gateway, world: World, asked: Order) -> Delivery | Relay | ClearfloorError:
+    """Dispatch the request in its world; read a stream to its end."""
+    for entry, fault in zip(world.candidates, world.faults, strict=True):
+        gateway.script(entry, reply(fault, stream=world.stream))
+        if fault == "cooling":
+            gateway.cooldowns.start(UUID(entry["id"]), 60)
+    dispatcher: Dispatcher = gateway.dispatcher
+    try:
+        delivery = await dispatcher.dispatch(asked)
+    except ClearfloorError as error:
+        return error
+    if isinstance(delivery, Relay):
+        async for _event in delivery:
+            pass
+        await delivery.aclose()
+    return delivery
+
+
+def run(world: World) -> tuple[Gateway, Order, Delivery | Relay | ClearfloorError]:
+    """Carry a world's request out, without waiting."""
+    asked = order(world.candidates, world.request, stream=world.stream, may_fail_over=world.may_fail_over)
+    sleep = asyncio.sleep
+
+    async def no_wait(_seconds: float) -> None:
+        await sleep(0)
+
+    async def inside() -> tuple[Gateway, Delivery | Relay | ClearfloorError]:
+        gateway = Gateway()
+        return gateway, await carried_out(gateway, world, asked)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(asyncio, "sleep", no_wait)
+        gateway, outcome = asyncio.run(inside())
+    return gateway, asked, outcome
+
+
+def distinct(names: list[str]) -> list[str]:
+    """Return names without their immediate repetitions: calls of one attempt."""
+    return [name for i, name in enumerate(names) if i == 0 or names[i - 1] != name]
+
+
+def check_calls(gateway: Gateway, world: World) -> list[str]:
+    """Check who was called, in which order and how often; return the attempts."""
+    attempts = expected_attempts(world)
+    assert distinct(gateway.providers.called) == attempts
+    for name in attempts:
+        assert gateway.providers.called.count(name) == HTTP_CALLS.get(world.fault(name), 1)
+    return attempts
+
+
+def check_record(gateway: Gateway, world: World, asked: Order, attempts: list[str]) -> None:
+    """Check that the record can be computed again, and that every attempt is in it with its own bound."""
+    (opening,) = gateway.postgrest.sent("insert_decisions")
+    again = RoutingRequest.from_record(json.loads(json.dumps(opening["routing_request"])))
+    backwards = catalogue(*reversed(json.loads(json.dumps(world.candidates))))
+    assert json.loads(json.dumps(rank(again, backwards).to_record())) == opening["candidates"]
+    assert asked.ranking == rank(world.request, catalogue(*world.candidates))
+    opened = [opening] if attempts else []
+    opened += gateway.postgrest.sent("insert_attempts")
+    by_id = {entry["id"]: entry for entry in world.candidates}
+    assert [by_id[item["candidate_id"]]["upstream_model"] for item in opened] == attempts
+    assert [item["bound_nano_usd"] for item in opened] == [
+        bound(by_id[i["candidate_id"]], world.request) for i in opened
+    ]
+
+
+def check_outcome(gateway: Gateway, world: World, outcome: object, attempts: list[str]) -> None:
+    """Check what the caller got, and that the one completion says the same."""
+    (completion,) = gateway.postgrest.sent("complete_decisions")
+    last = world.fault(attempts[-1]) if attempts else None
+    expected = {"ok": "succeeded", None: None}.get(last, "failed_provider_error")
+    assert isinstance(outcome, Delivery | Relay) == (last == "ok")
+    assert isinstance(outcome, ProviderRejectedRequestError) == (last == "400")
+    if attempts:
+        assert completion["outcome_status"] == expected
+        assert (completion["attempt"] is not None, completion["decision_rule_override"]) == (True, None)
+    else:
+        nothing = not any(clears(entry, world.request) for entry in world.candidates)
+        assert isinstance(outcome, NoCandidateClearsFloorError) == nothing
+        override = "no_candidate_cleared_floor" if nothing else "failed_pre_dispatch"
+        assert (completion["attempt"], completion["decision_rule_override"]) == (None, override)
+
+
+def check_promise(world: World, outcome: object) -> None:
+    """Check that whatever served is good enough, allowed, affordable, and was the cheapest available."""
+    if not isinstance(outcome, Delivery | Relay):
+        return
+    served = next(e for e in world.candidates if UUID(e["id"]) == outcome.scored.candidate.id)
+    request = world.request
+    assert (
+        request.floor is None
+        or served["qualities"].get(request.task, served["qualities"].get("general")) >= request.floor
+    )
+    assert request.model in {None, served["model"]}
+    assert served["model"] in (request.models or NAMES)
+    assert request.max_cost_nano_usd is None or bound(served, request) <= request.max_cost_nano_usd
+    working = [e for e in world.candidates if clears(e, request) and world.fault(e["upstream_model"]) == "ok"]
+    cheapest = min(expected_cost(e, request) for e in working)
+    assert not world.may_fail_over or expected_cost(served, request) == cheapest
+
+
+@settings(max_examples=200)
+@given(worlds())
+def test_whatever_serves_clears_the_floor_and_is_the_cheapest_available(world: World) -> None:
+    """In every world: the calls, the record, the outcome and the promise."""
+    assert MISSING_KEY not in os.environ
+    gateway, asked, outcome = run(world)
+    attempts = check_calls(gateway, world)
+    check_record(gateway, world, asked, attempts)
+    check_outcome(gateway, world, outcome, attempts)
+    check_promise(world, outcome)
+
+
+def kind(world: World) -> str:
+    """Say in a word what is to happen in a world."""
+    attempts = expected_attempts(world)
+    if not attempts:
+        cleared = any(clears(entry, world.request) for entry in world.candidates)
+        return "nobody is available" if cleared else "nothing clears"
+    if world.fault(attempts[-1]) == "ok":
+        return "served after a failover" if len(attempts) > 1 else "served at once"
+    return "rejected" if world.fault(attempts[-1]) == "400" else "all failed"
+
+
+def test_the_worlds_that_are_drawn_are_of_every_kind() -> None:
+    """A property over one kind only would prove little."""
+    seen: set[str] = set()
+
+    @settings(max_examples=200, derandomize=True, database=None)
+    @given(worlds())
+    def look(world: World) -> None:
+        seen.add(kind(world))
+
+    look()
+    assert seen == {
+        "served at once",
+        "served after a failover",
+        "rejected",
+        "all failed",
+        "nobody is available",
+        "nothing clears",
+    }

@@ -1,0 +1,355 @@
+"""Plain calls in OpenAI's format: what is sent, what is read from the answer, and what becomes of everything else."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backend.errors import ProviderError
+from backend.providers.openai import OpenAIProvider, retry_after_seconds
+from backend.providers.types import ChatAnswer, ProviderCall, Usage
+from tests.unit.boundary import Reply, answered, breaks, raw, refused
+
+CANARY = "sk-canary-of-the-provider"
+NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
+
+
+def call(**changes: Any) -> ProviderCall:  # fields are of many types
+    """Return a call with a key that must not come to light."""
+    fields = {
+        "base_url": "http://acme.test/v1",
+        "api_key": CANARY,
+        "body": {"model": "small", "messages": [{"role": "user", "content": "\u2028"}]},
+        "timeout_seconds": 5.0,
+        "idle_timeout_seconds": 5.0,
+    }
+    return ProviderCall(**{**fields, **changes})
+
+
+def provider(reply: Reply, requests: list[httpx.Request] | None = None) -> OpenAIProvider:
+    """Return a provider at whose base URL somebody answers so."""
+
+    def respond(request: httpx.Request) -> httpx.Response:
+        if requests is not None:
+            requests.append(request)
+        return reply()
+
+    return OpenAIProvider(
+        httpx.AsyncClient(transport=httpx.MockTransport(respond)), connect_timeout_seconds=1.0
+    )
+
+
+async def answer(reply: Reply) -> ChatAnswer:
+    """Return what a call brings."""
+    return await provider(reply).chat(call())
+
+
+async def failure(reply: Reply) -> ProviderError:
+    """Return what a call fails with."""
+    with pytest.raises(ProviderError) as raised:
+        await answer(reply)
+    return raised.value
+
+
+@pytest.mark.parametrize("base_url", ["http://acme.test/v1", "http://acme.test/v1/"])
+async def test_a_call_is_the_body_and_the_key_and_nothing_of_ours(base_url: str) -> None:
+    """One POST below the base URL; the key in a header, never in the URL."""
+    requests: list[httpx.Request] = []
+    await provider(answered(), requests).chat(call(base_url=base_url))
+    (request,) = requests
+    assert (request.method, str(request.url)) == ("POST", "http://acme.test/v1/chat/completions")
+    assert request.headers["authorization"] == f"Bearer {CANARY}"
+    assert orjson.loads(request.content) == call().body
+    assert not [name for name in request.headers if "clearfloor" in name]
+
+
+async def test_a_provider_without_a_key_is_sent_none() -> None:
+    """An empty bearer would be refused by some."""
+    requests: list[httpx.Request] = []
+    await provider(answered(), requests).chat(call(api_key=None))
+    assert "authorization" not in requests[0].headers
+
+
+async def test_an_answer_is_handed_on_byte_by_byte() -> None:
+    """Fields that nobody here knows included, with the provider's id of the request."""
+    content = b'{ "choices": [{"message": {"content": "\xe2\x82\xac"}}], "brand_new": 1 }'
+    got = await answer(lambda: httpx.Response(200, content=content, headers={"x-request-id": "req-1"}))
+    assert (got.body, got.request_id, got.usage, got.output_bytes) == (content, "req-1", None, 3)
+
+
+@pytest.mark.parametrize(
+    ("reported", "expected"),
+    [
+        ({"prompt_tokens": 10, "completion_tokens": 5}, Usage(input_tokens=10, output_tokens=5)),
+        (
+            {"prompt_tokens": 10, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": 8}},
+            Usage(input_tokens=2, cache_read_tokens=8, output_tokens=5),
+        ),
+        (
+            {
+                "prompt_tokens": 10,
+                "completion_tokens": 5,
+                "completion_tokens_details": {"reasoning_tokens": 4},
+            },
+            Usage(input_tokens=10, output_tokens=1, reasoning_tokens=4),
+        ),
+        ({"prompt_tokens": 0, "completion_tokens": 0}, Usage()),
+        (
+            {"prompt_tokens": 1, "completion_tokens": 1, "prompt_tokens_details": None},
+            Usage(input_tokens=1, output_tokens=1),
+        ),
+        # More cached than sent, more reasoned than answered: the parts never exceed the whole.
+        (
+            {"prompt_tokens": 3, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 9}},
+            Usage(cache_read_tokens=3, output_tokens=2),
+        ),
+        (
+            {
+                "prompt_tokens": 3,
+                "completion_tokens": 2,
+                "completion_tokens_details": {"reasoning_tokens": 9},
+            },
+            Usage(input_tokens=3, reasoning_tokens=2),
+        ),
+        (
+            {"prompt_tokens": 3, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": -9}},
+            Usage(input_tokens=3, output_tokens=2),
+        ),
+    ],
+)
+async def test_usage_is_read_in_classes_that_do_not_overlap(
+    reported: dict[str, Any], expected: Usage
+) -> None:
+    """OpenAI counts cached tokens in the prompt and reasoning in the completion; a zero stays a zero."""
+    assert (await answer(answered(usage=reported))).usage == expected
+
+
+@pytest.mark.parametrize(
+    "reported",
+    [
+        None,
+        "12",
+        [],
+        {"input_tokens": 10, "output_tokens": 5},
+        {"prompt_tokens": 10},
+        {"prompt_tokens": -10, "completion_tokens": 5},
+        {"prompt_tokens": "10", "completion_tokens": 5},
+        {"prompt_tokens": True, "completion_tokens": 5},
+        {"prompt_tokens": 10, "completion_tokens": None},
+    ],
+)
+async def test_usage_that_makes_no_sense_is_unknown_and_not_zero(reported: object) -> None:
+    """Unknown is estimated, and labelled so; a zero would be an answer for nothing."""
+    body = {"choices": [{"message": {"content": "Hi"}}], "usage": reported}
+    assert (await answer(raw(orjson.dumps(body)))).usage is None
+
+
+COUNTS = (
+    st.none()
+    | st.booleans()
+    | st.text(max_size=3)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.integers(-(2**63), 2**64 - 1)
+)
+DETAILS = COUNTS | st.dictionaries(st.sampled_from(["cached_tokens", "reasoning_tokens"]), COUNTS)
+
+
+@given(
+    reported=st.fixed_dictionaries(
+        {},
+        optional={
+            "prompt_tokens": COUNTS,
+            "completion_tokens": COUNTS,
+            "prompt_tokens_details": DETAILS,
+            "completion_tokens_details": DETAILS,
+        },
+    )
+)
+async def test_no_usage_is_too_odd_to_be_recorded(reported: dict[str, Any]) -> None:
+    """Whatever is reported, counts are whole, not negative and small enough to be multiplied by a price."""
+    usage = (await answer(answered(usage=reported))).usage
+    if usage is not None:
+        counts = (usage.input_tokens, usage.cache_read_tokens, usage.output_tokens, usage.reasoning_tokens)
+        assert all(type(count) is int and 0 <= count <= 10**12 for count in counts)
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ({"content": "four"}, 4),
+        ({"content": None, "refusal": "no"}, 2),
+        ({"content": None, "tool_calls": [{"id": "x"}]}, len(b'[{"id":"x"}]')),
+        ({"content": "", "reasoning_content": "hm"}, 2),
+        (None, 0),
+        ("text", 0),
+    ],
+)
+async def test_everything_a_caller_would_read_counts_as_output(message: object, expected: int) -> None:
+    """Where usage is missing, it is estimated by it."""
+    assert (await answer(raw(orjson.dumps({"choices": [{"message": message}]})))).output_bytes == expected
+
+
+@pytest.mark.parametrize(
+    ("status", "error_class", "fails_over"),
+    [
+        (400, "rejected", False),
+        (409, "rejected", False),
+        (413, "rejected", False),
+        (422, "rejected", False),
+        (401, "credentials", True),
+        (402, "credentials", True),
+        (403, "credentials", True),
+        (404, "credentials", True),
+        (408, "server_error", True),
+        (429, "rate_limited", True),
+        (500, "server_error", True),
+        (502, "server_error", True),
+        (503, "server_error", True),
+        (529, "server_error", True),
+        (302, "malformed", True),
+        (304, "malformed", True),
+    ],
+)
+async def test_a_status_is_of_the_class_that_says_what_to_do(
+    status: int, error_class: str, *, fails_over: bool
+) -> None:
+    """Only a request that is wrong in itself goes back to the caller."""
+    error = await failure(refused(status, "because"))
+    assert (error.error_class, error.status, error.fails_over) == (error_class, status, fails_over)
+    assert error.message == "because"
+
+
+@pytest.mark.parametrize(
+    ("reply", "error_class"),
+    [
+        (raw(b""), "malformed"),
+        (raw(b"<html>"), "malformed"),
+        (raw(b"[]"), "malformed"),
+        (raw(b"{}"), "malformed"),
+        (raw(b'{"choices": []}'), "malformed"),
+        (raw(b'{"choices": "none"}'), "malformed"),
+        (raw(b"\xff"), "malformed"),
+        (breaks(httpx.ConnectError("down")), "connection"),
+        (breaks(httpx.ReadError("reset")), "connection"),
+        (breaks(httpx.RemoteProtocolError("half")), "connection"),
+        (breaks(httpx.ConnectTimeout("slow")), "timeout"),
+        (breaks(httpx.PoolTimeout("full")), "timeout"),
+        (breaks(httpx.ReadTimeout("slow")), "timeout"),
+        (breaks(TimeoutError()), "timeout"),
+        (breaks(httpx.UnsupportedProtocol("ftp")), "connection"),
+    ],
+)
+async def test_an_answer_that_is_none_fails_over(reply: Reply, error_class: str) -> None:
+    """Whatever went wrong below or inside HTTP, it is the provider's failure."""
+    error = await failure(reply)
+    assert (error.error_class, error.fails_over) == (error_class, True)
+
+
+async def test_a_call_past_its_deadline_is_a_timeout() -> None:
+    """Whoever stalls is not waited for."""
+
+    async def stall(_request: httpx.Request) -> httpx.Response:
+        await asyncio.Event().wait()
+        raise AssertionError("an event that nobody sets")
+
+    stalling = OpenAIProvider(
+        httpx.AsyncClient(transport=httpx.MockTransport(stall)), connect_timeout_seconds=1.0
+    )
+    with pytest.raises(ProviderError) as raised:
+        await stalling.chat(call(timeout_seconds=0.0))
+    assert raised.value.error_class == "timeout"
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b'{"error": {"message": "m"}}', "m"),
+        (b'{"error": "m"}', "m"),
+        (b'{"message": "m"}', "m"),
+        (b'{"error": {"message": 7}}', "the provider answered 500"),
+        (b'{"error": null}', "the provider answered 500"),
+        (b"<html>", "the provider answered 500"),
+        (b"[1]", "the provider answered 500"),
+        (b"", "the provider answered 500"),
+        (b'{"error": {"message": "' + b"x" * 10_000 + b'"}}', "x" * 500),
+    ],
+)
+async def test_an_error_s_message_is_found_wherever_providers_put_it(content: bytes, expected: str) -> None:
+    """And cut to a length that a row can bear."""
+    assert (await failure(raw(content, status=500))).message == expected
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        refused(401),
+        refused(500),
+        raw(b"<html>"),
+        breaks(httpx.ConnectError(f"Bearer {CANARY}")),
+        raw(b"", status=429),
+    ],
+)
+async def test_the_key_is_in_no_error(reply: Reply) -> None:
+    """Neither in its text nor in what its row gets."""
+    error = await failure(reply)
+    assert CANARY not in f"{error} {error!r} {error.message} {error.error_class}"
+
+
+@pytest.mark.parametrize(
+    "told", [f"Incorrect API key provided: {CANARY}", f"bad header Authorization: Bearer {CANARY}"]
+)
+async def test_a_key_that_the_provider_repeats_is_cut_out_of_its_message(told: str) -> None:
+    """Messages go into rows that tenants read."""
+    assert CANARY not in (await failure(refused(401, told))).message
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (None, None),
+        ("0", 0.0),
+        ("1", 1.0),
+        ("1.5", 1.5),
+        ("60", 60.0),
+        ("-5", None),
+        ("soon", None),
+        ("", None),
+        ("nan", None),
+        ("inf", None),
+        ("1e9", None),
+        ("9" * 400, 86_400.0),
+        (format_datetime(NOW + timedelta(seconds=90), usegmt=True), 90.0),
+        (format_datetime(NOW - timedelta(seconds=90), usegmt=True), 0.0),
+        ("Tue, 24 Nov 2026 12:00:30 GMT", 30.0),
+        ("Tuesday, 24-Nov-26 12:00:30 GMT", 30.0),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", 86_400.0),
+        ("Tue, 24 Nov 2026 12:00:30 -0000", None),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date(value: str | None, expected: float | None) -> None:
+    """What is neither counts as absent; more than a day is not believed."""
+    assert retry_after_seconds(value, NOW) == expected
+
+
+@given(
+    st.text(max_size=40)
+    | st.from_regex(r"[A-Z][a-z]{2}, \d{1,3} [A-Z][a-z]{2} \d{1,6} \d\d:\d\d:\d\d [A-Z+-]\w{0,4}")
+)
+def test_no_retry_after_is_too_odd_to_be_read(value: str) -> None:
+    """It comes from outside: at the worst it is ignored."""
+    seconds = retry_after_seconds(value, NOW)
+    assert seconds is None or 0.0 <= seconds <= 86_400.0
+
+
+async def test_a_429_says_how_long_to_wait_also_by_a_date() -> None:
+    """By the clock of this machine."""
+    date = format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)
+    seconds = (await failure(refused(429, retry_after=date))).retry_after_seconds
+    assert seconds is not None
+    assert 3500 < seconds <= 3600

@@ -1,0 +1,144 @@
+"""Each reason for which a candidate cannot take a request, the order of those that can, and what is recorded."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backend.routing.rank import rank
+from backend.routing.request import RoutingRequest
+from tests.unit.samples import candidate, catalogue, routing_request
+
+
+def reason(request: dict[str, Any], offered: dict[str, Any]) -> str | None:
+    """Return why the one candidate does not clear, or None."""
+    ranking = rank(routing_request(**request), catalogue(candidate("small", **offered)))
+    (scored,) = (*ranking.clearing, *ranking.rejected)
+    return scored.rejected
+
+
+@pytest.mark.parametrize(
+    ("request_changes", "candidate_changes", "expected"),
+    [
+        ({}, {}, None),
+        ({"model": "small", "rule": "pinned_model"}, {}, None),
+        ({"model": "large", "rule": "pinned_model"}, {}, "other_model"),
+        ({"models": ("small",)}, {}, None),
+        ({"models": ("large",)}, {}, "not_among_models"),
+        ({"needs": ("tools",)}, {"capabilities": ["tools"]}, None),
+        ({"needs": ("tools", "vision")}, {"capabilities": ["tools"]}, "lacks_capability"),
+        ({"output_limit_tokens": 50}, {"max_output_tokens": 50}, None),
+        ({"output_limit_tokens": 51}, {"max_output_tokens": 50}, "output_limit"),
+        ({"body_bytes": 401, "output_limit_tokens": 99}, {"context_window_tokens": 200}, None),
+        ({"body_bytes": 401, "output_limit_tokens": 100}, {"context_window_tokens": 200}, "context_window"),
+        ({"floor": 0.8}, {"qualities": {"general": 0.8}}, None),
+        ({"floor": 0.8}, {"qualities": {"general": 0.7999999999999999}}, "below_floor"),
+        ({"floor": 0.0}, {"qualities": {}}, "no_quality_estimate"),
+        ({"floor": 0.0}, {"qualities": {"code": 1.0}}, "no_quality_estimate"),
+        ({"floor": None}, {"qualities": {}}, None),
+        ({"floor": 0.8, "task": "code"}, {"qualities": {"general": 0.9, "code": 0.5}}, "below_floor"),
+        ({"floor": 0.8, "task": "code"}, {"qualities": {"general": 0.5, "code": 0.9}}, None),
+    ],
+)
+def test_a_candidate_is_rejected_for_its_reason(
+    request_changes: dict[str, Any], candidate_changes: dict[str, Any], expected: str | None
+) -> None:
+    """Exactly at a limit it still clears; no estimate of its quality is no quality."""
+    assert reason(request_changes, candidate_changes) == expected
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(15, None), (14, "over_max_cost")])
+def test_the_caller_s_cost_limit_is_held_against_the_bound(limit: int, expected: str | None) -> None:
+    """By what it could cost at the most, cache writes and reasoning included, not by what it is expected to."""
+    prices = {"input": 1, "cache_read": 0, "cache_write": 10_000, "output": 1, "reasoning": 50_000}
+    # (400 bytes + 256 tokens of overhead) x 0.01 nano-USD = 6.56, and 2 answers x 84 tokens x 0.05 nano-USD = 8.4.
+    asked = {"choices": 2, "output_limit_tokens": 84, "max_cost_nano_usd": limit}
+    assert reason(asked, {"prices": prices}) == expected
+
+
+def test_ties_are_broken_by_model_and_then_by_provider() -> None:
+    """So the order does not hang on the catalogue's."""
+    names = [("b", "y"), ("a", "z"), ("b", "x"), ("a", "y")]
+    ranking = rank(routing_request(), catalogue(*(candidate(model, provider) for model, provider in names)))
+    served = [(scored.candidate.model, scored.candidate.provider) for scored in ranking.clearing]
+    assert served == [("a", "y"), ("a", "z"), ("b", "x"), ("b", "y")]
+
+
+def test_a_better_candidate_that_is_dearer_comes_later() -> None:
+    """Above the floor, quality buys nothing."""
+    pool = catalogue(
+        candidate("best", prices={"output": 1_000_000_000}, qualities={"general": 1.0}),
+        candidate("good", prices={"output": 10_000_000}, qualities={"general": 0.7}),
+    )
+    assert [s.candidate.model for s in rank(routing_request(floor=0.7), pool).clearing] == ["good", "best"]
+
+
+def test_the_best_quality_there_is_leaves_out_what_fails_for_other_reasons() -> None:
+    """A caller that lowers its floor to it is then served."""
+    pool = catalogue(
+        candidate("fits", qualities={"general": 0.6}),
+        candidate("fits-less", qualities={"general": 0.5}),
+        candidate("too-small", qualities={"general": 0.65}, max_output_tokens=1),
+    )
+    assert rank(routing_request(floor=0.7), pool).best_quality == 0.6
+    assert rank(routing_request(floor=0.7), catalogue()).best_quality is None
+
+
+def test_the_record_of_a_ranking_has_every_candidate_the_clearing_first() -> None:
+    """With what each would have cost, and why those that do not clear do not."""
+    pool = catalogue(candidate("poor", qualities={"general": 0.1}), candidate("good"))
+    recorded = rank(routing_request(), pool).to_record()
+    assert [(entry["model"], entry["rejected"]) for entry in recorded] == [
+        ("good", None),
+        ("poor", "below_floor"),
+    ]
+    assert set(recorded[0]) == {
+        "candidate_id",
+        "provider",
+        "model",
+        "price_id",
+        "quality",
+        "expected_cost_nano_usd",
+        "bound_nano_usd",
+        "rejected",
+    }
+
+
+@given(
+    st.builds(
+        RoutingRequest,
+        rule=st.sampled_from(["cheapest_clearing_floor", "pinned_model"]),
+        model=st.none() | st.text(),
+        floor=st.none() | st.floats(0, 1),
+        task=st.text(),
+        body_bytes=st.integers(0, 2**53),
+        choices=st.integers(1, 128),
+        output_limit_tokens=st.integers(1, 2**53),
+        needs=st.lists(st.text()).map(tuple),
+        max_cost_nano_usd=st.none() | st.integers(0, 2**63 - 1),
+        models=st.none() | st.lists(st.text()).map(tuple),
+    )
+)
+def test_a_request_comes_back_from_its_record_as_it_was(request: RoutingRequest) -> None:
+    """Types included: a list in JSON is a tuple again."""
+    assert RoutingRequest.from_record(json.loads(json.dumps(request.to_record()))) == request
+
+
+@given(
+    tokens=st.tuples(*[st.integers(0, 10**9)] * 2),
+    prices=st.tuples(*[st.integers(0, 10**12)] * 5),
+)
+def test_the_bound_is_not_above_the_dearest_split(tokens: tuple[int, int], prices: tuple[int, ...]) -> None:
+    """It is the least bound there is: nobody's funds are held for nothing. Huge prices lose no digit."""
+    names = ("input", "cache_read", "cache_write", "output", "reasoning")
+    price = catalogue(candidate("m", prices=dict(zip(names, prices, strict=True)))).candidates[0].price
+    dearest = tokens[0] * max(prices[:3]) + tokens[1] * max(prices[3:])
+    assert price.bound(*tokens) - 1 < dearest / 10**6 + 1
+    assert price.bound(*tokens) * 10**6 - dearest in range(10**6)
+
+
+def test_models_are_listed_once_and_in_order() -> None:
+    """However many providers run one."""
+    assert catalogue(candidate("b"), candidate("a", "x"), candidate("a", "y")).models == ["a", "b"]

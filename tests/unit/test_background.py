@@ -1,0 +1,117 @@
+"""What goes on beside the requests."""
+
+import asyncio
+import time
+from uuid import UUID
+
+import httpx
+import pytest
+
+from backend.api.identity import Identities
+from backend.api.parts import LiveCatalogue, Parts
+from backend.api.tokens import TokenVerifier
+from backend.background import refresh_catalogue, repeat, sweep
+from backend.errors import StoreUnavailableError
+from backend.store.client import RecordError
+from tests.unit.boundary import Gateway
+from tests.unit.samples import Json, candidate, catalogue
+
+SMALL = candidate("small")
+
+
+def parts_of(gateway: Gateway) -> Parts:
+    """Return the parts of a backend that has read nothing yet."""
+    verifier = TokenVerifier(gateway.settings, gateway.record_http)
+    identities = Identities(gateway.settings, gateway.data_api, verifier)
+    return Parts(gateway.settings, gateway.data_api, identities, gateway.dispatcher, LiveCatalogue())
+
+
+async def test_a_catalogue_that_was_read_serves_with_its_cooldowns(gateway: Gateway) -> None:
+    """What other backends saw counts here too."""
+    parts = parts_of(gateway)
+    cooldowns = {SMALL["id"]: 60.0}
+    gateway.postgrest.scripts["read_catalogue"] = [
+        {"version": 7, "candidates": [SMALL], "cooldowns": cooldowns}
+    ]
+    await refresh_catalogue(parts)
+    assert (parts.catalogue(), parts.live_catalogue.fresh) == (catalogue(SMALL), True)
+    assert gateway.cooldowns.remaining_seconds(UUID(SMALL["id"])) == pytest.approx(60, abs=5)
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (httpx.ConnectError("down"), StoreUnavailableError),
+        (httpx.Response(400, json={"code": "42883", "message": "no"}), RecordError),
+    ],
+)
+async def test_the_last_catalogue_serves_while_it_cannot_be_read(
+    gateway: Gateway, answer: object, expected: type[Exception]
+) -> None:
+    """But readiness says so, and it recovers by itself."""
+    parts = parts_of(gateway)
+    known = {"version": 7, "candidates": [SMALL], "cooldowns": {}}
+    nothing_new: Json = {"version": 7, "candidates": None, "cooldowns": {}}
+    gateway.postgrest.scripts["read_catalogue"] = [known, answer, nothing_new]
+    await refresh_catalogue(parts)
+    with pytest.raises(expected):
+        await refresh_catalogue(parts)
+    assert (parts.catalogue(), parts.live_catalogue.fresh) == (catalogue(SMALL), False)
+    await refresh_catalogue(parts)
+    assert (parts.catalogue(), parts.live_catalogue.fresh) == (catalogue(SMALL), True)
+    asked = [parameters["known_version"] for _, parameters in gateway.postgrest.calls]
+    assert asked == [None, 7, 7]
+
+
+async def test_the_sweep_goes_on_until_a_batch_is_not_full(gateway: Gateway) -> None:
+    """A crash may have left more than one batch."""
+    size = gateway.settings.sweep_batch_size
+    gateway.postgrest.scripts["sweep_decisions"] = [size, size, size - 1]
+    await sweep(parts_of(gateway))
+    assert gateway.postgrest.calls == [("sweep_decisions", {"batch_size": size})] * 3
+
+
+async def test_the_sweep_waits_for_a_whole_lease_after_the_record_was_away(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request that ran meanwhile completes late: it is not taken for a crash."""
+    now = 5000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    parts = parts_of(gateway)
+    gateway.postgrest.scripts["read_catalogue"] = [httpx.ConnectError("down")]
+    with pytest.raises(StoreUnavailableError):
+        await refresh_catalogue(parts)
+    gateway.postgrest.calls.clear()
+    gateway.postgrest.scripts["sweep_decisions"] = [0]
+    now += gateway.settings.lease_seconds - 1
+    await sweep(parts)
+    assert not gateway.postgrest.calls
+    now += 1
+    await sweep(parts)
+    assert len(gateway.postgrest.calls) == 1
+
+
+@pytest.mark.parametrize(
+    "error", [StoreUnavailableError("the record is away"), RecordError("refused"), ZeroDivisionError("a bug")]
+)
+async def test_work_that_fails_is_logged_and_done_again(
+    error: Exception, waits: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A background that ends silently would never recover."""
+    done = asyncio.Event()
+    outcomes: list[Exception | None] = [error, None, None]
+
+    async def work() -> None:
+        outcome = outcomes.pop(0)
+        if not outcomes:
+            done.set()
+        if outcome:
+            raise outcome
+
+    task = asyncio.create_task(repeat(work, every_seconds=7.0))
+    await done.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert set(waits) == {7.0}
+    assert str(error) in caplog.text

@@ -1,0 +1,101 @@
+"""Settings that cannot work are refused at start, and none is told to anybody."""
+
+import pytest
+from pydantic import ValidationError
+
+from backend.settings import Settings, provider_key
+from tests.unit.samples import PUBLISHABLE_KEY, SECRET_KEY, SUPABASE_URL, settings
+
+CANARY = "canary"
+
+
+def test_the_environment_is_where_settings_come_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Supabase's own names, and ours with their prefix."""
+    monkeypatch.setenv("SUPABASE_URL", SUPABASE_URL)
+    monkeypatch.setenv("SUPABASE_SECRET_KEY", SECRET_KEY)
+    monkeypatch.setenv("SUPABASE_PUBLISHABLE_KEY", PUBLISHABLE_KEY)
+    monkeypatch.setenv("CLEARFLOOR_LEASE_SECONDS", "1234")
+    read = Settings()
+    assert (read.supabase_url, read.lease_seconds) == (SUPABASE_URL, 1234)
+    assert read.supabase_secret_key.get_secret_value() == SECRET_KEY
+
+
+@pytest.mark.parametrize("name", ["SUPABASE_URL", "SUPABASE_SECRET_KEY", "SUPABASE_PUBLISHABLE_KEY"])
+def test_a_missing_setting_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the variable that its operator is to set."""
+    for variable in ("SUPABASE_URL", "SUPABASE_SECRET_KEY", "SUPABASE_PUBLISHABLE_KEY"):
+        monkeypatch.setenv(variable, "there")
+    monkeypatch.delenv(name)
+    with pytest.raises(ValidationError, match=name):
+        Settings()
+
+
+def test_a_publishable_key_is_refused_where_the_secret_one_belongs() -> None:
+    """The backend could neither open nor complete a decision with it."""
+    with pytest.raises(ValidationError, match="SUPABASE_SECRET_KEY holds a publishable key"):
+        settings(SUPABASE_SECRET_KEY="sb_publishable_x")
+
+
+def test_a_secret_key_is_refused_where_the_publishable_one_belongs() -> None:
+    """Users' reads would go out with it."""
+    with pytest.raises(ValidationError, match="SUPABASE_PUBLISHABLE_KEY holds a secret key"):
+        settings(SUPABASE_PUBLISHABLE_KEY="sb_secret_x")
+
+
+def test_a_lease_must_outlive_the_longest_request() -> None:
+    """Else a request that is still running would be swept."""
+    with pytest.raises(ValidationError, match="CLEARFLOOR_LEASE_SECONDS is 613, but a request may take 613"):
+        settings(lease_seconds=613)
+    assert settings(lease_seconds=614).lease_seconds == 614
+    assert settings(lease_seconds=30, request_deadline_seconds=10).lease_seconds == 30
+
+
+@pytest.mark.parametrize(
+    "name", sorted(n for n in Settings.model_fields if n.endswith(("_seconds", "_bytes", "_size")))
+)
+def test_no_time_or_size_may_be_zero(name: str) -> None:
+    """It would mean never, or always: neither is what zero is meant by."""
+    with pytest.raises(ValidationError, match=name):
+        settings(**{name: 0})
+
+
+def test_secrets_are_in_no_text_of_the_settings() -> None:
+    """They would be in a log with the first traceback."""
+    known = settings(SUPABASE_SECRET_KEY=f"sb_secret_{CANARY}", SUPABASE_JWT_SECRET=CANARY)
+    assert CANARY not in repr(known) + str(known) + known.model_dump_json()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"SUPABASE_PUBLISHABLE_KEY": f"sb_secret_{CANARY}"},
+        {"SUPABASE_URL": None, "SUPABASE_SECRET_KEY": f"sb_secret_{CANARY}"},
+        {"SUPABASE_SECRET_KEY": f"sb_secret_{CANARY}", "lease_seconds": 1},
+        {"SUPABASE_JWT_SECRET": [CANARY]},
+    ],
+)
+def test_secrets_are_not_in_the_error_of_wrong_settings(wrong: dict[str, object]) -> None:
+    """It is the last line of a backend that does not start: everybody's first look."""
+    with pytest.raises(ValidationError) as raised:
+        settings(**wrong)
+    assert CANARY not in str(raised.value)
+
+
+def test_origins_are_read_one_by_one() -> None:
+    """Comma-separated; none by default."""
+    assert settings().allowed_origins == []
+    assert settings(cors_allowed_origins=" https://a.test, ,https://b.test").allowed_origins == [
+        "https://a.test",
+        "https://b.test",
+    ]
+
+
+def test_a_provider_key_is_read_from_the_variable_that_the_catalogue_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A provider without a variable needs no key."""
+    monkeypatch.setenv("ACME_API_KEY", "key")
+    monkeypatch.delenv("OTHER_API_KEY", raising=False)
+    assert provider_key("ACME_API_KEY") == "key"
+    assert provider_key("OTHER_API_KEY") is None
+    assert provider_key(None) is None
