@@ -47,11 +47,16 @@ def test_the_tree_of_the_module_has_the_status_of_every_error(error: type[Clearf
 
 def test_the_document_is_the_table() -> None:
     """Code, status, type, whether clients retry, and when: row by row, in order, in the same words."""
-    rows = [line for line in DOCUMENT.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
+    lines = DOCUMENT.read_text(encoding="utf-8").split("## Errors in a stream")[0].splitlines()
+    rows = [
+        [cell.strip() for cell in line.strip("| ").split(" | ")] for line in lines if line.startswith("| `")
+    ]
     retried = {False: "no", None: "yes"}
-    assert rows == [
-        f"| `{e.code}` | {e.status} | `{e.type}` | {retried[e.should_retry]} | {e.when} |"
-        for e in ERROR_TABLE
+    documented = [
+        (code, status[:3], kind, retry.split()[0], when) for code, status, kind, retry, _, when in rows
+    ]
+    assert documented == [
+        (f"`{e.code}`", str(e.status), f"`{e.type}`", retried[e.should_retry], e.when) for e in ERROR_TABLE
     ]
 
 
