@@ -26,11 +26,12 @@ comment on column public.providers.api_key_variable is
 comment on column public.providers.output_limit_field is 'The field by which this provider takes an output limit.';
 
 create table public.models (
-    name text primary key constraint models_name_check check (length(name) between 1 and 200 and name !~ '^auto($|:)'),
+    name text primary key constraint models_name_check check (name ~ '^[!-~]{1,200}$' and name !~ '^auto($|:)'),
     description text not null default ''
 );
 
 comment on table public.models is 'What a caller can ask for, independent of who runs it. Backend only.';
+comment on column public.models.name is 'Printable ASCII: it stands in response headers.';
 
 create table public.candidates (
     id uuid primary key,

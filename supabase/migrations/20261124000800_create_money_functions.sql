@@ -54,49 +54,57 @@ create function private.shortfalls(holds private.hold []) returns setof private.
 language sql stable set search_path = '' as $$
     with needed as (
         select * from unnest(holds) as hold where hold.amount_nano_usd > 0
-    )
-    select
-        needed.decision_id,
-        wallet.organization_id,
-        'rejected_funds',
-        jsonb_build_object(
-            'balance_nano_usd', wallet.balance_nano_usd, 'held_nano_usd', wallet.held_nano_usd,
-            'needed_nano_usd', needed.amount_nano_usd
-        )
-    from (
-        select organization_id, min(decision_id::text)::uuid as decision_id, sum(amount_nano_usd) as amount_nano_usd
-        from needed group by organization_id
-    ) as needed
-    inner join public.wallets as wallet using (organization_id)
-    where wallet.balance_nano_usd - wallet.held_nano_usd < needed.amount_nano_usd
-    union all
-    select
-        needed.decision_id,
-        needed.organization_id,
-        'rejected_cap',
-        jsonb_build_object(
-            'spend_cap_id', needed.spend_cap_id, 'window', needed.window_kind,
-            'scope', case when needed.agent_id is null then 'organization' else 'agent' end,
-            'cap_nano_usd', needed.limit_nano_usd, 'spent_nano_usd', coalesce(counter.charged_nano_usd, 0),
-            'held_nano_usd', coalesce(counter.held_nano_usd, 0), 'needed_nano_usd', needed.amount_nano_usd,
-            'resets_at', needed.window_end
-        )
-    from (
+    ),
+
+    needed_of_wallets as (
+        select min(decision_id::text)::uuid as decision_id, organization_id, sum(amount_nano_usd) as amount_nano_usd
+        from needed
+        group by organization_id
+    ),
+
+    needed_of_caps as (
         select
-            cap.id as spend_cap_id, cap.organization_id, cap.agent_id, cap.window_kind, cap.limit_nano_usd,
+            min(needed.decision_id::text)::uuid as decision_id, cap.id as spend_cap_id, cap.organization_id, cap.agent_id,
+            cap.window_kind, cap.limit_nano_usd,
             private.window_start(cap.window_kind, needed.opened_at) as window_start,
             private.window_end(cap.window_kind, needed.opened_at) as window_end,
-            min(needed.decision_id::text)::uuid as decision_id,
             sum(needed.amount_nano_usd) as amount_nano_usd
         from needed
         inner join public.spend_caps as cap
             on needed.organization_id = cap.organization_id and (cap.agent_id is null or cap.agent_id = needed.agent_id)
         group by cap.id, window_start, window_end
-    ) as needed
-    left join public.spend_counters as counter using (spend_cap_id, window_start)
-    where needed.limit_nano_usd - coalesce(counter.held_nano_usd + counter.charged_nano_usd, 0) < needed.amount_nano_usd
-    -- A cap before the wallet: topping up would not help.
-    order by 3, 1
+    ),
+
+    refusals as (
+        select
+            needed.decision_id, needed.organization_id, 'rejected_cap' as outcome_status,
+            jsonb_build_object(
+                'spend_cap_id', needed.spend_cap_id, 'window', needed.window_kind,
+                'scope', case when needed.agent_id is null then 'organization' else 'agent' end,
+                'cap_nano_usd', needed.limit_nano_usd, 'spent_nano_usd', coalesce(counter.charged_nano_usd, 0),
+                'held_nano_usd', coalesce(counter.held_nano_usd, 0), 'needed_nano_usd', needed.amount_nano_usd,
+                'resets_at', needed.window_end
+            ) as detail
+        from needed_of_caps as needed
+        left join public.spend_counters as counter using (spend_cap_id, window_start)
+        where
+            needed.limit_nano_usd - coalesce(counter.held_nano_usd + counter.charged_nano_usd, 0)
+            < needed.amount_nano_usd
+        union all
+        select
+            needed.decision_id, needed.organization_id, 'rejected_funds',
+            jsonb_build_object(
+                'balance_nano_usd', wallet.balance_nano_usd, 'held_nano_usd', wallet.held_nano_usd,
+                'needed_nano_usd', needed.amount_nano_usd
+            )
+        from needed_of_wallets as needed
+        inner join public.wallets as wallet using (organization_id)
+        where wallet.balance_nano_usd - wallet.held_nano_usd < needed.amount_nano_usd
+    )
+
+    -- A cap before the wallet: topping up would not help. Of caps the one that stands in the way for longest.
+    select * from refusals
+    order by outcome_status, detail ->> 'resets_at' desc nulls first, detail ->> 'spend_cap_id'
 $$;
 
 -- Writes holds that are known to fit.
@@ -227,6 +235,13 @@ begin
     if found then
         update public.wallets set balance_nano_usd = balance_nano_usd + top_up_wallet.amount_nano_usd
         where organization_id = organization;
+    elsif not exists (
+        select from public.ledger_entries as entry
+        where entry.id = entry_id and entry.organization_id = organization and entry.kind = 'top_up'
+            and entry.amount_nano_usd = top_up_wallet.amount_nano_usd
+    ) then
+        raise exception 'The entry id % is taken by another ledger entry; nothing was added.', entry_id
+        using errcode = 'unique_violation', hint = 'An entry id stands for one top-up: use a new one.';
     end if;
     return (select balance_nano_usd from public.wallets where organization_id = organization);
 end

@@ -46,8 +46,10 @@ create type private.attempt_opening as (
     previous jsonb
 );
 
--- One attempt's outcome, as its caller saw it; `previous` of an attempt_opening, `attempt` of a completion.
+-- One attempt's outcome, as its caller saw it; `previous` of an attempt_opening, `attempt` of a completion. The decision
+-- is that of the item around it, so that an item cannot finish another decision's attempt.
 create type private.attempt_result as (
+    routing_outcome_id uuid,
     inference_id uuid,
     status text,
     http_calls bigint,
@@ -82,6 +84,13 @@ create type private.closing as (
     refusal jsonb
 );
 
+create function private.attempt_result_of(decision_id uuid, result jsonb) returns private.attempt_result
+language sql immutable set search_path = '' as $$
+    select jsonb_populate_record(
+        null::private.attempt_result, result || jsonb_build_object('routing_outcome_id', decision_id)
+    )
+$$;
+
 -- Finishes attempts that are still open and lets their candidates cool down where the result says so.
 create function private.finish_attempts(results private.attempt_result []) returns void
 language plpgsql volatile set search_path = '' as $$
@@ -111,13 +120,15 @@ begin
             coalesce(result.reasoning_tokens, 0)
         )
     from unnest(results) as result, public.prices as price
-    where inference.id = result.inference_id and inference.status = 'open' and price.id = inference.price_id;
+    where inference.id = result.inference_id and inference.routing_outcome_id = result.routing_outcome_id
+        and inference.status = 'open' and price.id = inference.price_id;
 
     insert into public.candidate_cooldowns as cooldown (candidate_id, until, reason)
     select
         inference.candidate_id, max(now() + make_interval(secs => result.cooldown_seconds)), coalesce(min(result.error_class), '')
     from unnest(results) as result
-    inner join public.inferences as inference on inference.id = result.inference_id
+    inner join public.inferences as inference
+        on inference.id = result.inference_id and inference.routing_outcome_id = result.routing_outcome_id
     where result.cooldown_seconds > 0
     group by inference.candidate_id
     order by inference.candidate_id
@@ -191,8 +202,9 @@ declare
 begin
     perform private.lock_wallets(array(select opening.organization_id from unnest(openings) as opening));
 
+    -- An item that stands twice in a batch, as a repeated one may, is one item.
     fresh := array(
-        select opening
+        select distinct on (opening.id) opening
         from unnest(openings) as opening
         where not exists (select from public.routing_outcomes as known where known.id = opening.id)
             and exists (
@@ -204,7 +216,11 @@ begin
                 where price.id = opening.price_id and price.candidate_id = opening.candidate_id
             ))
     );
-    refusals := array(select distinct on (refusal.decision_id) refusal from private.caller_refusals(fresh) as refusal);
+    refusals := array(
+        select distinct on (refusal.decision_id) refusal from private.caller_refusals(fresh) as refusal
+        -- The key before the agent: whoever holds a dead key need not learn more.
+        order by refusal.decision_id, refusal.outcome_status desc
+    );
     refusals := refusals || array(
         select refusal from private.take_holds(array(
             select (opening.id, opening.organization_id, opening.agent_id, now(), opening.bound_nano_usd)::private.hold
@@ -225,7 +241,9 @@ begin
         case when refusal.decision_id is null then opening.requested_rule else 'failed_pre_dispatch' end,
         opening.floor, opening.task, opening.stream, opening.catalogue_version, opening.routing_request,
         opening.candidates,
-        case when refusal.decision_id is null then coalesce(opening.bound_nano_usd, 0) else 0 end,
+        case
+            when refusal.decision_id is null and opening.inference_id is not null then opening.bound_nano_usd else 0
+        end,
         refusal.outcome_status, refusal.detail,
         case when refusal.decision_id is not null then now() end,
         case when refusal.decision_id is not null then 0 end
@@ -274,7 +292,7 @@ begin
     perform private.lock_wallets(array(select opening.organization_id from unnest(openings) as opening));
 
     fresh := array(
-        select opening
+        select distinct on (opening.decision_id) opening
         from unnest(openings) as opening
         inner join public.routing_outcomes as decision
             on opening.decision_id = decision.id and opening.organization_id = decision.organization_id
@@ -284,7 +302,7 @@ begin
         where not exists (select from public.inferences as known where known.id = opening.inference_id)
     );
     perform private.finish_attempts(array(
-        select jsonb_populate_record(null::private.attempt_result, opening.previous) from unnest(fresh) as opening
+        select private.attempt_result_of(opening.decision_id, opening.previous) from unnest(fresh) as opening
     ));
     refusals := array(
         select refusal from private.take_holds(array(
@@ -364,7 +382,7 @@ begin
         where decision.outcome_status is null
     );
     perform private.finish_attempts(array(
-        select jsonb_populate_record(null::private.attempt_result, completion.attempt)
+        select private.attempt_result_of(completion.id, completion.attempt)
         from unnest(fresh) as completion
         where jsonb_typeof(completion.attempt) = 'object'
     ));
@@ -401,17 +419,24 @@ declare
         order by lease_expires_at
         limit batch_size
     );
+    locked uuid[];
     expired uuid[];
 begin
     -- One sweeper at a time; the others have nothing to do.
     if not pg_try_advisory_xact_lock(hashtextextended('clearfloor.sweep_decisions', 0)) then
         return 0;
     end if;
-    perform private.lock_wallets(array(select organization_id from public.routing_outcomes where id = any(late)));
+    -- A wallet that somebody holds is left for the next sweep: it must not keep the others' from being closed.
+    locked := array(
+        select organization_id from public.wallets
+        where organization_id in (select organization_id from public.routing_outcomes where id = any(late))
+        order by organization_id
+        for no key update skip locked
+    );
     -- Asked again under the lock: a completion may have come first.
     expired := array(
         select id from public.routing_outcomes
-        where id = any(late) and outcome_status is null and lease_expires_at < now()
+        where id = any(late) and organization_id = any(locked) and outcome_status is null and lease_expires_at < now()
     );
     perform private.close_decisions(array(
         select (id, 'abandoned', null, null)::private.closing from unnest(expired) as id
@@ -428,6 +453,7 @@ alter type private.attempt_opening owner to clearfloor_writer;
 alter type private.attempt_result owner to clearfloor_writer;
 alter type private.completion owner to clearfloor_writer;
 alter type private.closing owner to clearfloor_writer;
+alter function private.attempt_result_of(uuid, jsonb) owner to clearfloor_writer;
 alter function private.finish_attempts(private.attempt_result []) owner to clearfloor_writer;
 alter function private.close_decisions(private.closing []) owner to clearfloor_writer;
 alter function private.caller_refusals(private.decision_opening []) owner to clearfloor_writer;

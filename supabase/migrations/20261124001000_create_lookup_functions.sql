@@ -40,6 +40,9 @@ language sql stable security invoker set search_path = '' as $$
             else find_caller_by_user.agent in (agent.id::text, agent.name)
         end
     where member.user_id = find_caller_by_user.user_id and member.organization_id = find_caller_by_user.organization_id
+    -- An agent may be called as another one's id is written: the id counts.
+    order by agent.id::text = find_caller_by_user.agent desc
+    limit 1
 $$;
 
 comment on function public.find_caller_by_user is 'Resolves a member, and an agent it names or its default, to the agent it acts as.';

@@ -1,6 +1,6 @@
 -- Completing decisions: the attempt that is named, the charge, and that twice is once.
 begin;
-select plan(52);
+select plan(57);
 
 -- Ids are hashes of names: the same in every run, and nobody else's.
 create function pg_temp.id(name text) returns uuid language sql immutable return md5('clearfloor pgtap ' || name)::uuid;
@@ -193,6 +193,24 @@ select is(
     'a decision that is twice in one batch is answered twice'
 );
 select is(pg_temp.wallet('acme'), '9968 of which 0 held', 'a decision that is twice in one batch is paid once');
+
+-- Nobody can finish another decision's attempt.
+select is(pg_temp.open(pg_temp.opening('greedy'), pg_temp.opening('honest')), array[null, null], 'two decisions are open');
+select is(
+    pg_temp.complete(pg_temp.completion('greedy', '{}', jsonb_build_object(
+        'inference_id', pg_temp.id('honest attempt 1'), 'routing_outcome_id', pg_temp.id('honest')
+    ))),
+    array['succeeded by cheapest_clearing_floor for 0'], 'a completion that reports somebody else''s attempt charges nothing'
+);
+select is(
+    concat_ws(' ', pg_temp.attempt('greedy attempt 1', 'status'), pg_temp.attempt('honest attempt 1', 'status')),
+    'abandoned open', 'its own attempt is abandoned, and the other one stays as it was'
+);
+select is(
+    pg_temp.complete(pg_temp.completion('honest')), array['succeeded by cheapest_clearing_floor for 16'],
+    'the other decision is completed by its own report'
+);
+select is(pg_temp.wallet('acme'), '9952 of which 0 held', 'the other decision is paid for its own attempt');
 
 -- Every class of token has its price, and the sum is rounded up once.
 select is(pg_temp.open(pg_temp.opening('classes')), array[null], 'a decision is open');

@@ -1,6 +1,6 @@
 -- Failing over: the next attempt, the raised reservation, the refusal on the way, and the cooldown left behind.
 begin;
-select plan(50);
+select plan(54);
 
 -- Ids are hashes of names: the same in every run, and nobody else's.
 create function pg_temp.id(name text) returns uuid language sql immutable return md5('clearfloor pgtap ' || name)::uuid;
@@ -279,6 +279,28 @@ select is(
     ),
     array['false rejected_cap', 'true', 'false'],
     'an open decision goes on beside a completed one, and for its own organization only'
+);
+
+-- Nobody can finish another decision's attempt, and a decision that is twice in one batch goes on once.
+select is(
+    pg_temp.open(pg_temp.opening('mine', '{"bound_nano_usd": 10}'), pg_temp.opening('theirs', '{"bound_nano_usd": 10}')),
+    array[null, null], 'two decisions are open'
+);
+select is(
+    pg_temp.go_on(
+        pg_temp.next_attempt('mine', 2, 10, jsonb_build_object(
+            'inference_id', pg_temp.id('theirs attempt 1'), 'routing_outcome_id', pg_temp.id('theirs'), 'cooldown_seconds', 60
+        ))
+    ),
+    array['true'], 'a decision goes on, and claims that somebody else''s attempt failed'
+);
+select is(pg_temp.attempt('theirs attempt 1', 'status'), 'open', 'an attempt can be finished by its own decision only');
+select is(
+    pg_temp.go_on(
+        pg_temp.next_attempt('theirs', 2, 10),
+        pg_temp.next_attempt('theirs', 2, 10, changes => jsonb_build_object('inference_id', pg_temp.id('second theirs')))
+    ),
+    array['true', 'false'], 'a decision that is twice in one batch goes on to one attempt'
 );
 
 -- A candidate that failed is left alone for a while, which is never shortened.

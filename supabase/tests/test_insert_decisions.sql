@@ -1,6 +1,6 @@
 -- Opening decisions: who is let in, what is held, and what is answered when it is not.
 begin;
-select plan(37);
+select plan(41);
 
 -- Ids are hashes of names: the same in every run, and nobody else's.
 create function pg_temp.id(name text) returns uuid language sql immutable return md5('clearfloor pgtap ' || name)::uuid;
@@ -170,6 +170,17 @@ select is(
     'a decision that is sent twice has one first attempt'
 );
 select is(
+    pg_temp.open(pg_temp.opening('twin', '{"bound_nano_usd": 0}'), pg_temp.opening('twin', '{"bound_nano_usd": 0}')),
+    array[null, null], 'a decision that is twice in one batch is one decision, answered twice'
+);
+select is(
+    pg_temp.open(pg_temp.opening('bound to nothing', '{"inference_id": null, "bound_nano_usd": 100}')),
+    array[null], 'a decision without an attempt is opened, whatever bound comes with it'
+);
+select is(
+    pg_temp.decision('bound to nothing', 'reserved_nano_usd'), '0', 'a decision without an attempt reserves nothing'
+);
+select is(
     pg_temp.open(pg_temp.opening('bare', '{"inference_id": null, "candidate_id": null, "price_id": null, "bound_nano_usd": null}')),
     array[null], 'a decision for which there is no candidate is opened, too'
 );
@@ -236,6 +247,14 @@ select is(
         pg_temp.opening('by idle agent', pg_temp.of_key('idle key') || jsonb_build_object('agent_id', pg_temp.id('idle agent')))
     ),
     array['rejected_inactive'], 'an agent that was switched off is refused'
+);
+select is(
+    pg_temp.open(
+        pg_temp.opening('by idle agent''s dead key', jsonb_build_object(
+            'agent_id', pg_temp.id('idle agent'), 'api_key_id', pg_temp.id('revoked key')
+        ))
+    ),
+    array['rejected_key'], 'whoever holds a dead key does not learn that the agent is switched off'
 );
 select lives_ok(
     $$delete from public.organization_members where user_id = pg_temp.id('ada')$$, 'the backend removes a member'

@@ -1,6 +1,6 @@
 -- Funds and caps: added once, held before a call, counted in the window that opened the decision.
 begin;
-select plan(99);
+select plan(108);
 
 -- Ids are hashes of names: the same in every run, and nobody else's.
 create function pg_temp.id(name text) returns uuid language sql immutable return md5('clearfloor pgtap ' || name)::uuid;
@@ -135,6 +135,11 @@ select is(
     public.top_up_wallet(pg_temp.id('funds'), pg_temp.id('acme'), 1000, 'invoice 1'), 1000::bigint,
     'funds that are sent twice are added once'
 );
+select throws_ok(
+    format('select public.top_up_wallet(pg_temp.id(''funds''), pg_temp.id(%L), %s)', organization, amount), '23505', null,
+    format('the id of one top-up cannot stand for another: %s to %s', amount, organization)
+)
+from (values ('acme', 999), ('zenith', 1000)) as other (organization, amount);
 select results_eq(
     $$
         select kind, debit_account, credit_account, amount_nano_usd, note
@@ -183,6 +188,28 @@ select lives_ok(format('select pg_temp.set_cap(%L, null)', kind), format('the %s
 from unnest(array['hour', 'day', 'month', 'lifetime']) as kind;
 select is_empty(
     $$select from public.spend_counters where organization_id = pg_temp.id('acme')$$, 'a removed cap leaves no counters'
+);
+
+-- Several caps in the way: the one that stands there for longest is named, and any of them before the wallet.
+select lives_ok(
+    $$select pg_temp.set_cap(kind, 150) from unnest(array['hour', 'month', 'day']) as kind$$, 'three caps are set'
+);
+select is(
+    pg_temp.open(pg_temp.opening('over three', '{"bound_nano_usd": 1000000}')), array['rejected_cap'],
+    'what neither the caps nor the wallet can take is refused by a cap: topping up would not help'
+);
+select is(
+    pg_temp.decision('over three', 'refusal')::jsonb ->> 'window', 'month', 'the caller is told when coming back may help'
+);
+select lives_ok($$select pg_temp.set_cap('lifetime', 150)$$, 'a cap that never resets is set, too');
+select is(
+    pg_temp.open(pg_temp.opening('over four', '{"bound_nano_usd": 1000000}')), array['rejected_cap'], 'that is refused as well'
+);
+select is(
+    pg_temp.decision('over four', 'refusal')::jsonb ->> 'window', 'lifetime', 'the caller is told that coming back does not help'
+);
+select lives_ok(
+    $$select pg_temp.set_cap(kind, null) from unnest(array['hour', 'month', 'day', 'lifetime']) as kind$$, 'all caps are removed'
 );
 
 -- One kind of cap after the other, each alone.

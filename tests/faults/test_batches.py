@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
 
+import psycopg
 import pytest
 
 from backend.ids import uuid7
@@ -219,3 +220,23 @@ async def test_a_batch_takes_exactly_what_fits(scene: Scene, limit: str) -> None
     assert {answers[item["id"]] for item in easy} == {None}
     opened = [item for item in batch if answers[item["id"]] is None]
     await rpc(scene, "complete_decisions", [completion(item) for item in opened])
+
+
+async def test_a_wallet_that_somebody_holds_does_not_keep_others_from_being_swept(scene: Scene) -> None:
+    """The sweep leaves it for the next time, and waits for nothing."""
+    (candidate,) = await scene.offer()
+    other = scene.make_tenant(balance_nano_usd=10**9)
+    await rpc(
+        scene,
+        "insert_decisions",
+        [opening(scene, candidate, tenant, lease_seconds=-1) for tenant in (scene.tenant, other)],
+    )
+    lock = "select from public.wallets where organization_id = %s for no key update"
+    with psycopg.connect(scene.stack.endpoints.superuser_url) as holder:
+        holder.execute(lock, [scene.tenant.organization_id])
+        scene.rows.query("set lock_timeout = '1ms'")
+        scene.rows.query("select public.sweep_decisions(500)")
+        assert scene.decision(other)["outcome_status"] == "abandoned"
+        assert scene.decision()["outcome_status"] is None
+    scene.rows.query("select public.sweep_decisions(500)")
+    assert scene.decision()["outcome_status"] == "abandoned"
