@@ -59,6 +59,8 @@ class Settings(BaseSettings):
     # To the first byte of an answer (plain answers: to the whole of it) and between two chunks of a stream.
     provider_first_byte_timeout_seconds: float = Field(120.0, gt=0)
     provider_idle_timeout_seconds: float = Field(60.0, gt=0)
+    # A longer answer (or a longer event of a stream) is malformed. An image in an answer is one of a few MiB.
+    max_answer_bytes: int = Field(64 * 1024 * 1024, gt=0)
     provider_connections: int = Field(1000, gt=0)
     # The whole of a request, waits and failovers included.
     request_deadline_seconds: float = Field(600.0, gt=0)

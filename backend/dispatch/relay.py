@@ -21,6 +21,7 @@ from backend.store.record import AttemptResult, Completed, OutcomeStatus, Record
 from backend.units import usd
 
 _DONE = b"data: [DONE]\n\n"
+_EMPTY_EVENT = b'{"object":"chat.completion.chunk","choices":[]}'
 
 
 @dataclass(slots=True)
@@ -73,7 +74,7 @@ class Relay:
         completed = await self._complete("succeeded", result)
         for event in last_events[:-1]:
             yield _frame(event.data)
-        yield _frame(orjson.dumps(self._with_cost(last_events, completed)))
+        yield _frame(self._with_cost(last_events, completed))
         yield _DONE
 
     async def aclose(self) -> None:
@@ -100,12 +101,13 @@ class Relay:
             self.record.complete_decision(self.order.decision, status, result)
         )
 
-    def _with_cost(self, last_events: list[ChatEvent], completed: Completed | None) -> dict[str, Any]:
-        last = (
-            dict(last_events[-1].chunk) if last_events else {"object": "chat.completion.chunk", "choices": []}
-        )
+    def _with_cost(self, last_events: list[ChatEvent], completed: Completed | None) -> bytes:
         cost = {"cost_usd": usd(completed.charge_nano_usd)} if completed else {}
-        return {**last, "clearfloor": {"decision_id": str(self.order.decision.id), **cost}}
+        facts = b'"clearfloor":' + orjson.dumps({"decision_id": str(self.order.decision.id), **cost})
+        last = last_events[-1].data if last_events else _EMPTY_EVENT
+        # Into the object as the provider sent it: what it says is not written anew.
+        fields = last[1:-1].strip()
+        return b"{" + fields + b"," * bool(fields) + facts + b"}"
 
     def _broken(self, error: ProviderError) -> dict[str, Any]:
         message = (

@@ -5,22 +5,20 @@ reasoning (``completion_tokens_details.reasoning_tokens``). https://platform.ope
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
 import orjson
 
 from backend.errors import ProviderError
+from backend.providers.transport import retry_after_seconds, server_sent_data, translated, whole_body
 from backend.providers.types import ChatAnswer, ChatEvent, ProviderCall, Usage
 
 _DONE = b"[DONE]"
 # No call uses more. A provider that reports more must not keep the call from being settled.
 _MOST_TOKENS = 10**12
-_LONGEST_RETRY_AFTER_SECONDS = 86_400.0
 _LONGEST_ERROR_MESSAGE_CHARACTERS = 500
 _CREDENTIALS_STATUSES = frozenset({401, 402, 403, 404})
 _RATE_LIMITED_STATUS = 429
@@ -47,17 +45,21 @@ class OpenAIProvider:
 
     async def chat(self, call: ProviderCall) -> ChatAnswer:
         """Make a plain call; see :class:`backend.providers.types.Provider`."""
-        with _translated():
+        with translated():
             async with asyncio.timeout(call.timeout_seconds):
-                response = await self._client.send(self._request(call))
+                response = await self._client.send(self._request(call), stream=True)
+                try:
+                    content = await whole_body(response, call.most_answer_bytes)
+                finally:
+                    await response.aclose()
         if not response.is_success:
-            raise _refusal(response, response.content, call.api_key)
-        body = _object(response.content)
+            raise _refusal(response, content, call.api_key)
+        body = _object(content)
         choices = body.get("choices")
         if not isinstance(choices, list) or not choices:
             raise ProviderError("malformed", "the answer has no choices", status=response.status_code)
         return ChatAnswer(
-            body=response.content,
+            body=content,
             usage=_usage(body.get("usage")),
             output_bytes=sum(_content_bytes(choice.get("message")) for choice in _objects(choices)),
             request_id=_request_id(response.headers),
@@ -65,7 +67,7 @@ class OpenAIProvider:
 
     async def chat_stream(self, call: ProviderCall) -> "OpenAIStream":
         """Make a streamed call; see :class:`backend.providers.types.Provider`."""
-        with _translated():
+        with translated():
             async with asyncio.timeout(call.timeout_seconds):
                 response = await self._client.send(self._request(call), stream=True)
                 try:
@@ -92,7 +94,7 @@ class OpenAIProvider:
 
 async def _opened_stream(response: httpx.Response, call: ProviderCall) -> "OpenAIStream":
     if not response.is_success:
-        raise _refusal(response, await response.aread(), call.api_key)
+        raise _refusal(response, await whole_body(response, call.most_answer_bytes), call.api_key)
     stream = OpenAIStream(response, call)
     await stream.wait_for_content()
     return stream
@@ -130,7 +132,7 @@ class OpenAIStream:
             yield following
 
     async def _next(self) -> ChatEvent | None:
-        with _translated():
+        with translated():
             async with asyncio.timeout(self._call.idle_timeout_seconds):
                 return await anext(self._events, None)
 
@@ -140,7 +142,7 @@ class OpenAIStream:
 
     async def _read(self) -> AsyncIterator[ChatEvent]:
         finished = False
-        async for data in _server_sent_data(self._response):
+        async for data in server_sent_data(self._response, self._call.most_answer_bytes):
             if data == _DONE:
                 return
             event = _event(data, self._call.api_key)
@@ -158,24 +160,11 @@ def _event(data: bytes, api_key: str | None) -> ChatEvent:
     choices = _objects(chunk.get("choices"))
     return ChatEvent(
         data=data,
-        chunk=chunk,
         usage=_usage(chunk.get("usage")),
         finished_choices=sum(1 for choice in choices if choice.get("finish_reason")),
         output_bytes=sum(_content_bytes(choice.get("delta")) for choice in choices),
         is_usage_report=not choices and "usage" in chunk,
     )
-
-
-async def _server_sent_data(response: httpx.Response) -> AsyncIterator[bytes]:
-    # Split on line feeds only: text in JSON may hold U+2028 and its like, at which httpx's line reader would cut.
-    rest = b""
-    async for block in response.aiter_bytes():
-        *lines, rest = (rest + block).split(b"\n")
-        for line in lines:
-            if line.startswith(b"data:"):
-                yield line[5:].strip()
-    if rest.startswith(b"data:"):
-        yield rest[5:].strip()
 
 
 def _object(content: bytes) -> dict[str, Any]:
@@ -201,7 +190,7 @@ def _content_bytes(message: Any) -> int:  # noqa: ANN401 # whatever the provider
         if isinstance(value, str):
             total += len(value.encode())
         elif value:
-            total += len(orjson.dumps(value))
+            total += len(str(value))
     return total
 
 
@@ -241,20 +230,6 @@ def _request_id(headers: httpx.Headers) -> str | None:
     return request_id
 
 
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except (TimeoutError, httpx.TimeoutException) as error:
-        raise ProviderError(
-            "timeout", f"the provider did not answer in time ({type(error).__name__})"
-        ) from error
-    except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
-        raise ProviderError(
-            "connection", f"no sound connection to the provider ({type(error).__name__})"
-        ) from error
-
-
 def _refusal(response: httpx.Response, content: bytes, api_key: str | None) -> ProviderError:
     status = response.status_code
     message = _error_message(content, api_key) or f"the provider answered {status}"
@@ -288,21 +263,3 @@ def _message_of(body: Any, api_key: str | None) -> str | None:  # noqa: ANN401 #
     if api_key:
         message = message.replace(api_key, "[key]")
     return message[:_LONGEST_ERROR_MESSAGE_CHARACTERS]
-
-
-def retry_after_seconds(value: str | None, now: datetime) -> float | None:
-    """Read a Retry-After header: seconds or an HTTP date (RFC 9110, 10.2.3). What is neither counts as absent.
-
-    At the most a day: a longer time is not believed.
-    """
-    if value is None:
-        return None
-    try:
-        seconds = float(value) if value.replace(".", "", 1).isdecimal() else _seconds_until(value, now)
-    except (ValueError, TypeError):
-        return None
-    return min(max(seconds, 0.0), _LONGEST_RETRY_AFTER_SECONDS)
-
-
-def _seconds_until(date: str, now: datetime) -> float:
-    return (parsedate_to_datetime(date) - now).total_seconds()

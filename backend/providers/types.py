@@ -21,13 +21,20 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class ProviderCall:
-    """One call: where, with which key, with which body (already in the provider's terms)."""
+    """One call: where, with which key, with which body (already in the provider's terms), within which limits.
+
+    Attributes:
+        timeout_seconds: to the whole of a plain answer, or to the first content of a stream.
+        idle_timeout_seconds: between two events of a stream.
+        most_answer_bytes: of a plain answer, or of one event of a stream.
+    """
 
     base_url: str
     api_key: str | None
     body: Mapping[str, Any]
     timeout_seconds: float
     idle_timeout_seconds: float
+    most_answer_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +49,9 @@ class ChatAnswer:
 
 @dataclass(frozen=True, slots=True)
 class ChatEvent:
-    """One event of a stream: its JSON as sent, and the facts that matter."""
+    """One event of a stream: its JSON object as sent, and the facts that matter."""
 
     data: bytes
-    chunk: Mapping[str, Any]
     usage: Usage | None
     finished_choices: int
     output_bytes: int

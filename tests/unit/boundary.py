@@ -1,5 +1,6 @@
 """The HTTP boundary of a unit test: providers and PostgREST as scripts behind httpx's mock transport."""
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -82,6 +83,15 @@ class Blocks(httpx.AsyncByteStream):
     async def aclose(self) -> None:
         """Remember that somebody hung up."""
         self.closed = True
+
+
+class Hanging(httpx.AsyncByteStream):
+    """A body that never comes."""
+
+    async def __aiter__(self) -> Any:  # an async generator
+        """Wait for ever."""
+        await asyncio.Event().wait()
+        yield b""
 
 
 def streamed(*blocks: bytes, error: Exception | None = None) -> Reply:

@@ -72,6 +72,18 @@ async def test_the_usage_report_is_relayed_to_who_asked_for_it(gateway: Gateway)
     assert events[-1]["clearfloor"]["cost_usd"] == "0.0000028"
 
 
+async def test_the_cost_goes_into_whatever_object_comes_last(gateway: Gateway) -> None:
+    """Even into an empty one, or one that no writer of JSON would write again."""
+    deep = b'{"deep":' + b"[" * 300 + b"]" * 300 + b"}"
+    for last, field in ((b"{}", None), (b"{ }", None), (deep, "deep")):
+        _, relay = await relayed(
+            gateway, streamed(frame(HELLO), frame(STOP), b"data: " + last + b"\n\n", DONE)
+        )
+        event = chunk((await sent(relay))[-2])
+        assert event.pop("clearfloor")["cost_usd"] == "0.0000028"
+        assert set(event) == {field} - {None}
+
+
 @pytest.mark.parametrize("wants_usage", [True, False])
 async def test_a_provider_is_always_asked_for_usage(gateway: Gateway, *, wants_usage: bool) -> None:
     """Without it a stream's cost could only be guessed. What else the caller asked of the stream stays."""

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backend.errors import ProviderError
-from backend.providers.openai import OpenAIProvider, retry_after_seconds
+from backend.providers.openai import OpenAIProvider
+from backend.providers.transport import retry_after_seconds
 from backend.providers.types import ChatAnswer, ProviderCall, Usage
 from tests.unit.boundary import Reply, answered, breaks, raw, refused
 
@@ -28,6 +29,7 @@ def call(**changes: Any) -> ProviderCall:  # fields are of many types
         "body": {"model": "small", "messages": [{"role": "user", "content": "\u2028"}]},
         "timeout_seconds": 5.0,
         "idle_timeout_seconds": 5.0,
+        "most_answer_bytes": 1_000_000,
     }
     return ProviderCall(**{**fields, **changes})
 
@@ -184,7 +186,7 @@ async def test_no_usage_is_too_odd_to_be_recorded(reported: dict[str, Any]) -> N
     [
         ({"content": "four"}, 4),
         ({"content": None, "refusal": "no"}, 2),
-        ({"content": None, "tool_calls": [{"id": "x"}]}, len(b'[{"id":"x"}]')),
+        ({"content": None, "tool_calls": [{"id": "x"}]}, len("[{'id': 'x'}]")),
         ({"content": "", "reasoning_content": "hm"}, 2),
         (None, 0),
         ("text", 0),
@@ -249,6 +251,14 @@ async def test_an_answer_that_is_none_fails_over(reply: Reply, error_class: str)
     """Whatever went wrong below or inside HTTP, it is the provider's failure."""
     error = await failure(reply)
     assert (error.error_class, error.fails_over) == (error_class, True)
+
+
+async def test_an_answer_longer_than_the_limit_is_malformed() -> None:
+    """It is not read to its end, whatever its status."""
+    for status in (200, 500):
+        with pytest.raises(ProviderError, match="longer than 10 bytes") as raised:
+            await provider(raw(b"x" * 11, status)).chat(call(most_answer_bytes=10))
+        assert raised.value.error_class == "malformed"
 
 
 async def test_a_call_past_its_deadline_is_a_timeout() -> None:

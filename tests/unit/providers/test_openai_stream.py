@@ -35,18 +35,25 @@ STOP = delta("stop")
 ODD = delta(content="a\u2028b\u2029c\u0085d\x1ce\x0bf\U0001f600g\u20ac")
 
 
-async def opened(reply: Reply, idle_timeout_seconds: float = 5.0) -> OpenAIStream:
+async def opened(
+    reply: Reply, idle_timeout_seconds: float = 5.0, most_answer_bytes: int = 10_000
+) -> OpenAIStream:
     """Open a stream whose provider answers so."""
     provider = OpenAIProvider(httpx.AsyncClient(transport=httpx.MockTransport(lambda _: reply())), 1.0)
     call = ProviderCall(
-        "http://acme.test/v1", CANARY, {"model": "small", "stream": True}, 5.0, idle_timeout_seconds
+        "http://acme.test/v1",
+        CANARY,
+        {"model": "small", "stream": True},
+        5.0,
+        idle_timeout_seconds,
+        most_answer_bytes,
     )
     return await provider.chat_stream(call)
 
 
 async def chunks(*blocks: bytes) -> list[Any]:
     """Return the chunks of a stream that ends well."""
-    return [event.chunk async for event in await opened(streamed(*blocks))]
+    return [orjson.loads(event.data) async for event in await opened(streamed(*blocks))]
 
 
 async def not_opened(reply: Reply) -> ProviderError:
@@ -59,7 +66,7 @@ async def not_opened(reply: Reply) -> ProviderError:
 async def read_into(got: list[Any], stream: OpenAIStream) -> None:
     """Collect a stream's chunks: what came before it breaks is kept."""
     async for event in stream:
-        got.append(event.chunk)  # noqa: PERF401 # a comprehension would lose them
+        got.append(orjson.loads(event.data))  # noqa: PERF401 # a comprehension would lose them
 
 
 async def broken_after(reply: Reply, expected: Iterable[Any]) -> ProviderError:
@@ -75,8 +82,10 @@ async def test_a_stream_is_every_event_from_the_role_to_the_usage() -> None:
     """Held back until the first content is there, then all of them in order, with the facts that matter."""
     blocks = [frame(chunk) for chunk in (ROLE, HELLO, STOP, USAGE_REPORT)]
     events = [event async for event in await opened(streamed(*blocks, DONE))]
-    assert [event.chunk for event in events] == [ROLE, HELLO, STOP, USAGE_REPORT]
-    assert [event.data for event in events] == [orjson.dumps(e.chunk) for e in events]
+    assert [orjson.loads(event.data) for event in events] == [ROLE, HELLO, STOP, USAGE_REPORT]
+    assert [event.data for event in events] == [
+        orjson.dumps(chunk) for chunk in (ROLE, HELLO, STOP, USAGE_REPORT)
+    ]
     assert [event.output_bytes for event in events] == [0, 5, 0, 0]
     assert [event.finished_choices for event in events] == [0, 0, 1, 0]
     assert [event.is_usage_report for event in events] == [False, False, False, True]
@@ -151,6 +160,18 @@ async def test_a_line_that_is_not_json_breaks_the_stream() -> None:
     assert (
         await broken_after(streamed(frame(HELLO), b"data: {oops\n\n"), [HELLO])
     ).error_class == "malformed"
+
+
+async def test_an_event_without_end_breaks_the_stream_before_it_fills_the_memory() -> None:
+    """The limit is of one event: a stream of many small ones may be as long as it likes."""
+    limit = len(frame(HELLO))
+    many = [frame(HELLO)] * 20
+    whole = await opened(streamed(*many, frame(STOP), DONE), most_answer_bytes=limit)
+    assert len([event async for event in whole]) == len(many) + 1
+    endless = await opened(streamed(frame(HELLO), *[b"data: " + b"x" * limit] * 2), most_answer_bytes=limit)
+    with pytest.raises(ProviderError, match=f"longer than {limit} bytes") as raised:
+        await read_into([], endless)
+    assert raised.value.error_class == "malformed"
 
 
 async def test_an_error_frame_after_content_breaks_the_stream_with_its_message() -> None:
