@@ -105,9 +105,11 @@ class TokenVerifier:
         try:
             response = await self._http.get(f"{self._issuer}/.well-known/jwks.json")
             response.raise_for_status()
-            keys = jwt.PyJWKSet.from_dict(response.json()).keys
-        except (httpx.HTTPError, ValueError, AttributeError, jwt.PyJWTError) as error:
-            # AttributeError is what PyJWT makes of JSON that is not an object.
+            published = response.json()
+            # A project that signs with the shared secret publishes no key, which PyJWT takes for an error.
+            keys = jwt.PyJWKSet.from_dict(published).keys if published["keys"] else []
+        except (httpx.HTTPError, ValueError, TypeError, KeyError, jwt.PyJWTError) as error:
+            # TypeError and KeyError: JSON that is no key set.
             _LOGGER.warning("The project's signing keys cannot be fetched: %s", error)
             return False
         self._keys = {key.key_id: key for key in keys if key.key_id}

@@ -349,6 +349,13 @@ async def test_keys_that_are_away_are_asked_for_at_a_bounded_rate_and_come_back(
     assert (await project.verifier.verify(signed())).id == USER
 
 
+async def test_a_project_that_publishes_no_key_refuses_what_is_signed_with_one() -> None:
+    """A project that signs with the shared secret: an empty set is an answer, not an outage."""
+    project = Project([], jwt_secret=SECRET)
+    assert "not the project's" in await project.refuses(signed())
+    assert (await project.verifier.verify(signed(SECRET, "HS256", None))).id == USER
+
+
 async def test_keys_of_a_kind_that_nobody_here_knows_do_not_hide_the_others() -> None:
     """A set may hold keys of tomorrow."""
     project = Project([{"kty": "QUANTUM", "kid": "x"}, jwk(ec_key("first"), "first", "ES256")])
