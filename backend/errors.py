@@ -150,7 +150,7 @@ class StoreUnavailableError(ClearfloorError):
 
     status, code = 503, "record_unavailable"
     should_retry = None
-    when = "The record cannot be reached. No provider was called; try again after `Retry-After`."
+    when = "The record cannot be reached. Nothing is charged; try again after `Retry-After`."
 
 
 class InternalError(ClearfloorError):

@@ -4,7 +4,9 @@ Provider calls are repeated on 429 only: three calls, waits of 0.5 s and 2 s (th
 ``Retry-After`` of up to 8 s is a lower bound of the wait; a longer one means no retry, and the candidate cools down.
 """
 
+import math
 import random
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TypeVar
 
@@ -26,8 +28,8 @@ STORE_FIRST_WAIT_SECONDS = 0.05
 STORE_LONGEST_WAIT_SECONDS = 1.0
 
 
-async def chat_with_429_retry(call: Callable[[], Awaitable[T]]) -> T:
-    """Call a provider, again on 429.
+async def chat_with_429_retry(call: Callable[[], Awaitable[T]], *, deadline: float = math.inf) -> T:
+    """Call a provider, again on 429, unless the wait would pass ``deadline`` (in terms of ``time.monotonic``).
 
     Raises:
         ProviderError: the last call's, whatever it was; a 429 after three calls, or after one that names a longer
@@ -41,7 +43,8 @@ async def chat_with_429_retry(call: Callable[[], Awaitable[T]]) -> T:
         asked = error.retry_after_seconds or 0.0
         if asked > LONGEST_WAIT_SECONDS:
             return False
-        return max(next(waits), asked * (1 + JITTER_SHARE * random.random()))  # noqa: S311 # no secret, only spread
+        wait = max(next(waits), asked * (1 + JITTER_SHARE * random.random()))  # noqa: S311 # no secret, only spread
+        return wait if time.monotonic() + wait < deadline else False
 
     async for attempt in stamina.retry_context(on=wait_or_give_up, attempts=CALLS, timeout=None):
         with attempt:

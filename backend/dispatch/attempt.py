@@ -47,8 +47,8 @@ class Attempt:
             self.scored.bound_nano_usd,
         )
 
-    async def call(self, make_call: Callable[[], Awaitable[T]]) -> T:
-        """Make the call, retried on 429 and counted.
+    async def call(self, make_call: Callable[[], Awaitable[T]], deadline: float) -> T:
+        """Make the call, retried on 429 until ``deadline`` (in terms of ``time.monotonic``) and counted.
 
         Raises:
             ProviderError: it failed.
@@ -58,7 +58,7 @@ class Attempt:
             self.http_calls += 1
             return await make_call()
 
-        answer = await chat_with_429_retry(counted)
+        answer = await chat_with_429_retry(counted, deadline=deadline)
         self.first_byte_milliseconds = self.elapsed_milliseconds()
         return answer
 
@@ -70,8 +70,10 @@ class Attempt:
         """Return the result of a call that was answered."""
         return self._result("succeeded", usage, request_id=request_id)
 
-    def ended_early(self, status: AttemptStatus, usage: Usage, error: DispatchError | None) -> AttemptResult:
-        """Return the result of a stream that broke, or whose caller went away, after content."""
+    def ended_early(
+        self, status: AttemptStatus, usage: Usage | None, error: DispatchError | None
+    ) -> AttemptResult:
+        """Return the result of a call that broke, or was broken off, under way. ``usage`` None: nobody can tell."""
         return self._result(status, usage, error)
 
     def failed(self) -> AttemptResult:

@@ -3,6 +3,7 @@
 The ranking is not touched here. A candidate that is unavailable is passed over; one that fails is followed by the next.
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import Mapping
@@ -103,7 +104,14 @@ class Dispatcher:
             # Asked again between the row and the call: a cooldown may have begun meanwhile.
             if reason := self.unavailable(scored.candidate):
                 raise reason
-            return attempt, await attempt.call(lambda: self._call(order, scored.candidate, deadline))
+            return attempt, await attempt.call(
+                lambda: self._call(order, scored.candidate, deadline), deadline
+            )
+        except asyncio.CancelledError:
+            # The server is going down under the call.
+            result = attempt.ended_early("cancelled", None, None)
+            self.completions.start(self.record.complete_decision(order.decision, "cancelled", result))
+            raise
         except DispatchError as error:
             attempt.error = error
             attempt.cooldown_seconds = self._cooldown_seconds(error)
@@ -130,14 +138,16 @@ class Dispatcher:
             raise error
 
     async def _write_opening(self, order: Order, attempt: Attempt, failed: Attempt | None) -> Opened:
-        if failed is None:
-            return await self.record.insert_decision(order.decision, attempt.opening())
         try:
+            if failed is None:
+                return await self.record.insert_decision(order.decision, attempt.opening())
             return await self.record.insert_attempt(order.decision, failed.failed(), attempt.opening())
         except StoreUnavailableError:
-            # A call was made: its decision is completed as soon as the record is back.
+            # Whatever was written meanwhile is completed as soon as the record is back: no funds stay held.
             self.completions.start(
                 self.record.complete_decision(order.decision, "failed_provider_error", failed.failed())
+                if failed
+                else self.record.undo_opening(order.decision, attempt.opening(), attempt.failed())
             )
             raise
 
@@ -151,6 +161,7 @@ class Dispatcher:
                 self.settings.provider_first_byte_timeout_seconds, max(deadline - time.monotonic(), 0.0)
             ),
             idle_timeout_seconds=self.settings.provider_idle_timeout_seconds,
+            most_answer_bytes=self.settings.max_answer_bytes,
         )
         return await (provider.chat_stream(call) if order.stream else provider.chat(call))
 

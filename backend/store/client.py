@@ -79,7 +79,7 @@ async def execute(query: Any) -> Any:  # noqa: ANN401 # postgrest-py's builders 
 
 def _unavailable(reason: str) -> StoreUnavailableError:
     return StoreUnavailableError(
-        f"The record cannot be reached ({reason}). No provider was called for this request; try again shortly.",
+        f"The record cannot be reached ({reason}). Nothing is charged; try again shortly.",
         retry_after_seconds=RETRY_AFTER_SECONDS,
     )
 

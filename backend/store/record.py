@@ -103,12 +103,7 @@ class Record:
 
     async def insert_decision(self, decision: DecisionOpening, attempt: AttemptOpening | None) -> Opened:
         """Open a decision, with its first attempt if there is one to make: reserve, and write both, or be refused."""
-        item = {
-            **asdict(decision),
-            "lease_seconds": self._lease_seconds,
-            **(asdict(attempt) if attempt else {}),
-        }
-        answer = await self._one("insert_decisions", item, self._retry_seconds)
+        answer = await self._one("insert_decisions", self._opening(decision, attempt), self._retry_seconds)
         if answer["error"]:
             raise RecordError(f"decision {decision.id} was not opened: {answer['error']}")
         return Opened(answer["outcome_status"], answer["refusal"] or {})
@@ -161,10 +156,27 @@ class Record:
             answer["charge_nano_usd"],
         )
 
+    async def undo_opening(
+        self, decision: DecisionOpening, attempt: AttemptOpening, not_sent: AttemptResult
+    ) -> Completed:
+        """Complete a decision whose opening was never answered: it may have been written, or still be on its way.
+
+        So it is opened for certain first, which changes nothing if it is open already. Tried for ever.
+        """
+        await self._one("insert_decisions", self._opening(decision, attempt), None)
+        return await self.complete_decision(decision, "failed_other", not_sent)
+
     async def sweep_decisions(self, batch_size: int) -> int:
         """Close up to ``batch_size`` decisions whose lease has run out; return how many. Tried once."""
         swept = await self._api.call("sweep_decisions", {"batch_size": batch_size})
         return int(swept)
+
+    def _opening(self, decision: DecisionOpening, attempt: AttemptOpening | None) -> dict[str, Any]:
+        return {
+            **asdict(decision),
+            "lease_seconds": self._lease_seconds,
+            **(asdict(attempt) if attempt else {}),
+        }
 
     async def _one(
         self, function: str, item: Mapping[str, Any], retry_seconds: float | None

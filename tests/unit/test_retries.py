@@ -1,6 +1,7 @@
 """What is tried again, how often, and how long is waited between."""
 
 import random
+import time
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -130,6 +131,18 @@ async def test_a_longer_retry_after_means_one_call_and_no_wait(seconds: float, w
         await chat_with_429_retry(call)
     assert raised.value.retry_after_seconds == seconds
     assert (call.calls, waits) == (1, [])
+
+
+@pytest.mark.parametrize(("seconds_left", "calls"), [(0.4, 1), (1.9, 2), (60.0, 3)])
+async def test_no_wait_goes_past_the_deadline(
+    seconds_left: float, calls: int, waits: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request that has half a second left has none for a wait of two; another candidate may still answer."""
+    monkeypatch.setattr(time, "monotonic", lambda: 1000.0)
+    call = Scripted(*[rate_limited() for _ in range(4)])
+    with pytest.raises(ProviderError):
+        await chat_with_429_retry(call, deadline=1000.0 + seconds_left)
+    assert (call.calls, len(waits)) == (calls, calls - 1)
 
 
 async def test_the_record_is_asked_again_until_it_answers(waits: list[float]) -> None:

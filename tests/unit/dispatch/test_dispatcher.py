@@ -1,5 +1,6 @@
 """A decision carried out: what is written before and after each call, who is called, and what the caller is told."""
 
+import asyncio
 import time
 from typing import Any
 from uuid import UUID
@@ -22,7 +23,17 @@ from backend.errors import (
     StoreUnavailableError,
 )
 from backend.ids import uuid7
-from tests.unit.boundary import USAGE, Gateway, Reply, answered, breaks, raw, refused, streamed_answer
+from tests.unit.boundary import (
+    USAGE,
+    Gateway,
+    Hanging,
+    Reply,
+    answered,
+    breaks,
+    raw,
+    refused,
+    streamed_answer,
+)
 from tests.unit.samples import ORGANIZATION, Json, ladder, order, routing_request
 
 CHEAP, MIDDLE, DEAR = POOL = ladder(3)
@@ -375,13 +386,54 @@ async def test_a_refused_higher_reservation_ends_the_failover(gateway: Gateway) 
 @pytest.mark.usefixtures("waits")
 async def test_a_record_that_is_away_means_no_call() -> None:
     """503 with a time to come back; never an unrecorded call."""
-    gateway = Gateway(store_retry_seconds=0.001)
+    gateway = Gateway(store_retry_seconds=0.001, completion_wait_seconds=0.001)
     gateway.postgrest.is_away = True
     gateway.script_each(POOL, answered(), answered(), answered())
     error = await failure(gateway)
     assert isinstance(error, StoreUnavailableError)
     assert error.retry_after_seconds
     assert not gateway.providers.called
+
+
+@pytest.mark.usefixtures("waits")
+async def test_an_opening_that_was_not_answered_is_undone_when_the_record_is_back() -> None:
+    """It may have been written, or be on its way still: it is opened for certain, then completed without a call."""
+    gateway = Gateway(store_retry_seconds=0.001)
+    gateway.script_each(POOL, answered(), answered(), answered())
+    gateway.postgrest.scripts["insert_decisions"] = [httpx.ReadTimeout("no answer")] * 100_000
+    with pytest.raises(StoreUnavailableError):
+        await gateway.dispatcher.dispatch(order(POOL))
+    gateway.postgrest.scripts.clear()
+    await gateway.completions.drain()
+    openings = gateway.postgrest.sent("insert_decisions")
+    assert all(opening == openings[0] for opening in openings)
+    undone = completion(gateway)
+    assert (undone["id"], undone["outcome_status"]) == (openings[0]["id"], "failed_other")
+    assert (undone["attempt"]["status"], undone["attempt"]["inference_id"]) == (
+        "not_sent",
+        openings[0]["inference_id"],
+    )
+    assert not gateway.providers.called
+
+
+async def test_a_server_that_goes_down_under_a_call_completes_its_decision(gateway: Gateway) -> None:
+    """As cancelled: nobody gets the answer, and nobody knows what it used."""
+    called = asyncio.Event()
+
+    def hang() -> httpx.Response:
+        called.set()
+        return httpx.Response(200, stream=Hanging())
+
+    gateway.script_each(POOL, hang, answered(), answered())
+    request = asyncio.create_task(gateway.dispatcher.dispatch(order(POOL)))
+    await called.wait()
+    request.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await request
+    await gateway.completions.drain()
+    item = completion(gateway)
+    assert (item["outcome_status"], item["attempt"]["status"]) == ("cancelled", "cancelled")
+    assert (item["attempt"]["http_calls"], item["attempt"]["usage_source"]) == (1, "none")
 
 
 @pytest.mark.usefixtures("waits")
