@@ -79,7 +79,7 @@ class ChatRequest(BaseModel):
         """Return what routing is asked.
 
         Raises:
-            InvalidRequestError: the floor is said twice, or the model's name makes no sense.
+            InvalidRequestError: the floor is said twice, or the model's name makes no sense or is ruled out.
             NotFoundError: nobody runs the pinned model, or one of the models to choose from.
         """
         floor = _named_floor(self.model, self.clearfloor.floor)
@@ -146,6 +146,10 @@ def _named_floor(model: str, option: float | None) -> float | None:
 
 
 def _require_known(pinned: str | None, models: list[str] | None, catalogue: Catalogue) -> None:
+    if pinned and models and pinned not in models:
+        raise InvalidRequestError(
+            f"`model` pins {pinned}, which is not one of `clearfloor.models`.", param="clearfloor.models"
+        )
     known = set(catalogue.models)
     if pinned and pinned not in known:
         raise NotFoundError(

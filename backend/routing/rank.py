@@ -64,8 +64,12 @@ class Ranking:
 
 
 def rank(request: RoutingRequest, catalogue: Catalogue) -> Ranking:
-    """Rank a catalogue for a request: by expected cost, then model, then provider."""
-    scored = sorted((_score(request, candidate) for candidate in catalogue.candidates), key=_order)
+    """Rank a catalogue for a request: by expected cost, then model, then provider.
+
+    Models that the caller has ruled out itself are not in the ranking: the request says why.
+    """
+    asked_for = (candidate for candidate in catalogue.candidates if request.allows(candidate.model))
+    scored = sorted((_score(request, candidate) for candidate in asked_for), key=_order)
     return Ranking(
         clearing=tuple(s for s in scored if s.rejected is None),
         rejected=tuple(s for s in scored if s.rejected is not None),
@@ -90,8 +94,6 @@ def _rejection(
 ) -> str | None:
     expected_input = -(-request.body_bytes // _BYTES_PER_TOKEN)
     checks = (
-        ("other_model", request.model is not None and candidate.model != request.model),
-        ("not_among_models", request.models is not None and candidate.model not in request.models),
         ("lacks_capability", not candidate.capabilities.issuperset(request.needs)),
         ("output_limit", request.output_limit_tokens > candidate.max_output_tokens),
         ("context_window", expected_input + request.output_limit_tokens > candidate.context_window_tokens),

@@ -34,6 +34,10 @@ class RoutingRequest:
     max_cost_nano_usd: int | None = None
     models: tuple[str, ...] | None = None
 
+    def allows(self, model: str) -> bool:
+        """Tell whether the caller lets a model answer: the pinned one, or one of those it names."""
+        return self.model in (None, model) and (self.models is None or model in self.models)
+
     def to_record(self) -> dict[str, Any]:
         """Return the request as JSON for the decision's row."""
         return {name: getattr(self, name) for name in self.__slots__}

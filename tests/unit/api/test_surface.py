@@ -301,6 +301,8 @@ FIELDS = (
 async def test_no_body_makes_a_500(content: bytes) -> None:
     """Through the whole of the surface: an answer, or the caller's own error in the envelope."""
     backend = Backend()
+    reply = streamed_answer() if b'"stream":true' in content else answered()
+    backend.gateway.script_each(POOL, reply, reply)
     response = await backend.ask(content)
     assert response.status_code < 500
     assert response.status_code == 200 or set(response.json()["error"]) >= {

@@ -69,7 +69,8 @@ def test_only_what_clears_the_floor_is_ranked_and_cheapest_first(
         assert scored.candidate.capabilities.issuperset(request.needs)
         assert request.models is None or scored.candidate.model in request.models
         assert request.max_cost_nano_usd is None or scored.bound_nano_usd <= request.max_cost_nano_usd
-    assert len(ranking.clearing) + len(ranking.rejected) == len(pool)
+    asked_for = [candidate for candidate in pool if request.allows(candidate.model)]
+    assert len(ranking.clearing) + len(ranking.rejected) == len(asked_for)
     assert all(scored.rejected for scored in ranking.rejected)
 
 

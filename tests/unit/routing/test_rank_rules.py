@@ -24,9 +24,7 @@ def reason(request: dict[str, Any], offered: dict[str, Any]) -> str | None:
     [
         ({}, {}, None),
         ({"model": "small", "rule": "pinned_model"}, {}, None),
-        ({"model": "large", "rule": "pinned_model"}, {}, "other_model"),
         ({"models": ("small",)}, {}, None),
-        ({"models": ("large",)}, {}, "not_among_models"),
         ({"needs": ("tools",)}, {"capabilities": ["tools"]}, None),
         ({"needs": ("tools", "vision")}, {"capabilities": ["tools"]}, "lacks_capability"),
         ({"output_limit_tokens": 50}, {"max_output_tokens": 50}, None),
@@ -47,6 +45,22 @@ def test_a_candidate_is_rejected_for_its_reason(
 ) -> None:
     """Exactly at a limit it still clears; no estimate of its quality is no quality."""
     assert reason(request_changes, candidate_changes) == expected
+
+
+@pytest.mark.parametrize(
+    ("asked", "ranked"),
+    [
+        ({}, ["large", "medium", "small"]),
+        ({"models": ("large", "small")}, ["large", "small"]),
+        ({"model": "medium", "rule": "pinned_model"}, ["medium"]),
+        ({"model": "medium", "rule": "pinned_model", "models": ("large",)}, []),
+    ],
+)
+def test_models_that_the_caller_rules_out_are_not_ranked(asked: dict[str, Any], ranked: list[str]) -> None:
+    """Nor recorded: what the request says is not said again for every model there is."""
+    pool = catalogue(*(candidate(model) for model in ("small", "medium", "large")))
+    recorded = rank(routing_request(**asked), pool).to_record()
+    assert [entry["model"] for entry in recorded] == ranked
 
 
 @pytest.mark.parametrize(("limit", "expected"), [(15, None), (14, "over_max_cost")])
@@ -86,7 +100,7 @@ def test_the_best_quality_there_is_leaves_out_what_fails_for_other_reasons() -> 
     assert rank(routing_request(floor=0.7), catalogue()).best_quality is None
 
 
-def test_the_record_of_a_ranking_has_every_candidate_the_clearing_first() -> None:
+def test_the_record_of_a_ranking_has_every_ranked_candidate_the_clearing_first() -> None:
     """With what each would have cost, and why those that do not clear do not."""
     pool = catalogue(candidate("poor", qualities={"general": 0.1}), candidate("good"))
     recorded = rank(routing_request(), pool).to_record()
