@@ -1,30 +1,49 @@
 """`clearfloor serve`: the backend under uvicorn."""
 
 import argparse
-import os
+import sys
 from collections.abc import Sequence
 
 import uvicorn
+from pydantic import ValidationError
 
-DEFAULT_HOST = "127.0.0.1"
-DEFAULT_PORT = 8787
-# Streams that run when a stop is asked for may end by themselves for so long.
-SHUTDOWN_GRACE_SECONDS = 30
+from backend.app import create_app
+from backend.settings import Settings
+
+_SETTINGS_ARE_WRONG = 2
 
 
 def main(arguments: Sequence[str]) -> int:
     """Serve until a signal ends it."""
-    parser = argparse.ArgumentParser(prog="clearfloor serve", description="Run the backend.")
-    parser.add_argument("--host", default=os.environ.get("CLEARFLOOR_HOST", DEFAULT_HOST))
-    parser.add_argument("--port", type=int, default=os.environ.get("CLEARFLOOR_PORT", DEFAULT_PORT))
-    given = parser.parse_args(arguments)
+    parser = argparse.ArgumentParser(
+        prog="clearfloor serve", description="Run the backend.", epilog="Its settings: docs/settings.md."
+    )
+    parser.parse_args(arguments)
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        sys.stderr.write("".join(f"clearfloor serve: {line}\n" for line in _faults(error)))
+        return _SETTINGS_ARE_WRONG
     uvicorn.run(
-        "backend.app:create_app",
-        factory=True,
-        host=given.host,
-        port=given.port,
+        create_app(settings),
+        host=settings.host,
+        port=settings.port,
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=SHUTDOWN_GRACE_SECONDS,
+        timeout_graceful_shutdown=settings.shutdown_grace_seconds,
     )
     return 0
+
+
+def _faults(error: ValidationError) -> list[str]:
+    """Return one line a wrong setting, by its variable's name; never its value, which may be a secret."""
+    return [
+        ": ".join(
+            [*(_variable(str(part)) for part in fault["loc"]), fault["msg"].removeprefix("Value error, ")]
+        )
+        for fault in error.errors(include_url=False, include_context=False, include_input=False)
+    ]
+
+
+def _variable(name: str) -> str:
+    return name if name.isupper() else f"CLEARFLOOR_{name.upper()}"

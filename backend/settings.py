@@ -1,14 +1,19 @@
-"""Every setting of the backend, once, typed, with its default and its unit. Nothing else reads the environment.
+"""Every setting of the backend, once, typed, with its default, its unit and what it is for. Nothing else reads the environment.
 
 Names in the environment are the field's in capitals with the prefix ``CLEARFLOOR_``; Supabase's own keep theirs.
-Provider keys are not settings: the catalogue names their variables, and :func:`provider_key` reads them.
+``docs/settings.md`` is this list; a test holds the two together. Provider keys are not settings: the catalogue names
+their variables, and :func:`provider_key` reads them.
 """
 
 import os
-from typing import Self
+from typing import Any, Self
 
-from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def _more_than_zero(default: float, description: str) -> Any:  # noqa: ANN401 # as pydantic's own Field
+    return Field(default, gt=0, description=description)
 
 
 class Settings(BaseSettings):
@@ -23,67 +28,93 @@ class Settings(BaseSettings):
         env_prefix="CLEARFLOOR_", extra="ignore", frozen=True, hide_input_in_errors=True
     )
 
-    supabase_url: str = Field(validation_alias=AliasChoices("SUPABASE_URL"))
-    supabase_secret_key: SecretStr = Field(validation_alias=AliasChoices("SUPABASE_SECRET_KEY"))
-    supabase_publishable_key: str = Field(validation_alias=AliasChoices("SUPABASE_PUBLISHABLE_KEY"))
-    # Only for projects whose access tokens are still signed with the shared secret (HS256).
-    supabase_jwt_secret: SecretStr | None = Field(None, validation_alias=AliasChoices("SUPABASE_JWT_SECRET"))
+    supabase_url: str = Field(validation_alias="SUPABASE_URL", description="The project's URL.")
+    supabase_secret_key: SecretStr = Field(
+        validation_alias="SUPABASE_SECRET_KEY", description="The secret key (`sb_secret_...`)."
+    )
+    supabase_publishable_key: str = Field(
+        validation_alias="SUPABASE_PUBLISHABLE_KEY",
+        description="The publishable key (`sb_publishable_...`), with which members' rows are read.",
+    )
+    supabase_jwt_secret: SecretStr | None = Field(
+        None,
+        validation_alias="SUPABASE_JWT_SECRET",
+        description="Only for projects whose access tokens are still signed with the shared secret (HS256).",
+    )
 
-    # Origins of browsers that may call, comma-separated; empty: none.
-    cors_allowed_origins: str = ""
-    # A larger request is refused with 413 before it is parsed.
-    max_request_bytes: int = Field(32 * 1024 * 1024, gt=0)
+    # The process.
+    host: str = Field("127.0.0.1", description="The address to listen on.")
+    port: int = Field(8787, ge=1, le=65535, description="The port to listen on.")
+    shutdown_grace_seconds: int = _more_than_zero(
+        30, "How long calls that are under way may take to end by themselves when a stop is asked for."
+    )
 
-    # The record: one call to PostgREST, and all tries of it together.
-    store_timeout_seconds: float = Field(5.0, gt=0)
-    store_retry_seconds: float = Field(8.0, gt=0)
-    store_connections: int = Field(8, gt=0)
-    # How long an answer waits for its completion to be committed before it goes out without its cost.
-    completion_wait_seconds: float = Field(5.0, gt=0)
-    # Completions that may be under way at once, the record being away; past it no new request is opened.
-    max_pending_completions: int = Field(1000, gt=0)
-    # A decision that is open for longer is swept. Longer than any request may take: see the check below.
-    lease_seconds: int = Field(900, gt=0)
-    sweep_interval_seconds: float = Field(30.0, gt=0)
-    sweep_batch_size: int = Field(500, gt=0)
-    catalogue_refresh_seconds: float = Field(2.0, gt=0)
-    # How long a caller's identity is remembered. The opening asks the database again, so a revoked key stops at once.
-    caller_cache_seconds: float = Field(10.0, gt=0)
-    caller_cache_entries: int = Field(10_000, gt=0)
-    # JWKS: how often at the most an unknown key id makes us ask again, and how long a known set is kept.
-    jwks_min_refresh_seconds: float = Field(10.0, gt=0)
-    jwks_max_age_seconds: float = Field(600.0, gt=0)
+    # Callers.
+    cors_allowed_origins: str = Field(
+        "", description="Origins of browsers that may call, comma-separated; empty: none."
+    )
+    max_request_bytes: int = _more_than_zero(
+        32 * 1024 * 1024, "A larger request is refused with 413 before it is parsed."
+    )
+    caller_cache_seconds: float = _more_than_zero(
+        10.0,
+        "How long a caller's identity is remembered. The opening asks again, so a revoked key stops at once.",
+    )
+    caller_cache_entries: int = _more_than_zero(10_000, "How many callers are remembered.")
+    jwks_min_refresh_seconds: float = _more_than_zero(
+        10.0, "How often at the most an unknown key id makes the backend fetch the project's signing keys."
+    )
+    jwks_max_age_seconds: float = _more_than_zero(600.0, "How long fetched signing keys are kept.")
+
+    # The record.
+    store_timeout_seconds: float = _more_than_zero(5.0, "One call to the Data API.")
+    store_retry_seconds: float = _more_than_zero(8.0, "All tries of a call together.")
+    store_connections: int = _more_than_zero(8, "Connections to the Data API.")
+    completion_wait_seconds: float = _more_than_zero(
+        5.0, "How long an answer waits for its completion before it goes out without its cost."
+    )
+    max_pending_completions: int = _more_than_zero(
+        1000, "Completions under way while the record is away; past it no new request is opened."
+    )
+    lease_seconds: int = _more_than_zero(
+        900, "A decision that is open for longer is swept. Longer than any request may take."
+    )
+    sweep_interval_seconds: float = _more_than_zero(30.0, "Between two sweeps.")
+    sweep_batch_size: int = _more_than_zero(500, "Decisions closed in one transaction of a sweep.")
+    catalogue_refresh_seconds: float = _more_than_zero(2.0, "Between two looks at the catalogue.")
 
     # Providers.
-    provider_connect_timeout_seconds: float = Field(5.0, gt=0)
-    # To the first byte of an answer (plain answers: to the whole of it) and between two chunks of a stream.
-    provider_first_byte_timeout_seconds: float = Field(120.0, gt=0)
-    provider_idle_timeout_seconds: float = Field(60.0, gt=0)
-    # A longer answer (or a longer event of a stream) is malformed. An image in an answer is one of a few MiB.
-    max_answer_bytes: int = Field(64 * 1024 * 1024, gt=0)
-    provider_connections: int = Field(1000, gt=0)
-    # The whole of a request, waits and failovers included.
-    request_deadline_seconds: float = Field(600.0, gt=0)
-    # How long a candidate is left alone after a 429 that named no time, and after our credentials were refused.
-    rate_limit_cooldown_seconds: float = Field(10.0, gt=0)
-    credentials_cooldown_seconds: float = Field(60.0, gt=0)
+    request_deadline_seconds: float = _more_than_zero(
+        600.0, "The whole of a request, waits and failovers included."
+    )
+    provider_connect_timeout_seconds: float = _more_than_zero(5.0, "To a connection.")
+    provider_first_byte_timeout_seconds: float = _more_than_zero(
+        120.0, "To the first content of a stream, or to the whole of a plain answer."
+    )
+    provider_idle_timeout_seconds: float = _more_than_zero(60.0, "Between two events of a stream.")
+    max_answer_bytes: int = _more_than_zero(
+        64 * 1024 * 1024, "A longer answer, or a longer event of a stream, is malformed."
+    )
+    provider_connections: int = _more_than_zero(1000, "Connections to providers.")
+    rate_limit_cooldown_seconds: float = _more_than_zero(
+        10.0, "How long a candidate is left alone after a 429 that named no time."
+    )
+    credentials_cooldown_seconds: float = _more_than_zero(
+        60.0, "How long a candidate is left alone after it refused our credentials."
+    )
 
     @field_validator("supabase_secret_key")
     @classmethod
     def _is_not_publishable(cls, key: SecretStr) -> SecretStr:
         if key.get_secret_value().startswith("sb_publishable_"):
-            raise ValueError(
-                "SUPABASE_SECRET_KEY holds a publishable key; the backend needs the secret one (sb_secret_...)"
-            )
+            raise ValueError("it is a publishable key; the backend needs the secret one (sb_secret_...)")
         return key
 
     @field_validator("supabase_publishable_key")
     @classmethod
     def _is_not_secret(cls, key: str) -> str:
         if key.startswith("sb_secret_"):
-            raise ValueError(
-                "SUPABASE_PUBLISHABLE_KEY holds a secret key, which must never stand where callers' keys do"
-            )
+            raise ValueError("it is a secret key, which must never stand where callers' keys do")
         return key
 
     @model_validator(mode="after")

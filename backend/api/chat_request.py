@@ -146,10 +146,6 @@ def _named_floor(model: str, option: float | None) -> float | None:
 
 
 def _require_known(pinned: str | None, models: list[str] | None, catalogue: Catalogue) -> None:
-    if pinned and models and pinned not in models:
-        raise InvalidRequestError(
-            f"`model` pins {pinned}, which is not one of `clearfloor.models`.", param="clearfloor.models"
-        )
     known = set(catalogue.models)
     if pinned and pinned not in known:
         raise NotFoundError(
@@ -158,3 +154,7 @@ def _require_known(pinned: str | None, models: list[str] | None, catalogue: Cata
     unknown = sorted(set(models or ()) - known)
     if unknown:
         raise NotFoundError(f"Nobody runs {', '.join(unknown)} here.", param="clearfloor.models")
+    if pinned and models and pinned not in models:
+        raise InvalidRequestError(
+            f"`model` pins {pinned}, which is not one of `clearfloor.models`.", param="clearfloor.models"
+        )

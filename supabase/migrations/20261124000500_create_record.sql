@@ -65,6 +65,7 @@ create table public.routing_outcomes (
     check (outcome_status is distinct from 'succeeded' or inference_id is not null)
 );
 
+create index routing_outcomes_opened_at_idx on public.routing_outcomes (organization_id, opened_at);
 create index routing_outcomes_agent_idx on public.routing_outcomes (organization_id, agent_id, id);
 create index routing_outcomes_open_idx on public.routing_outcomes (lease_expires_at) where outcome_status is null;
 

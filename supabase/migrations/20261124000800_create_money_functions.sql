@@ -4,16 +4,21 @@
 -- rows of the organizations concerned, in the order of their ids (private.lock_wallets). Every later statement of the
 -- function then sees what is committed, and nobody changes it meanwhile.
 --
+-- All in PL/pgSQL, which keeps its plans: an SQL function that cannot be inlined (none can that sets its search_path) is
+-- planned anew at each call, and opening a decision took 2.7 ms instead of 1.1.
+--
 -- Locks nothing that exists.
 set lock_timeout = '4s';
 set statement_timeout = '60s';
 
-create type private.hold as (
+-- How a decision moves money: what it holds more (or less), and what it is charged.
+create type private.movement as (
     decision_id uuid,
     organization_id uuid,
     agent_id uuid,
     opened_at timestamptz,
-    amount_nano_usd bigint
+    held_nano_usd bigint,
+    charged_nano_usd bigint
 );
 
 create type private.refusal as (
@@ -23,136 +28,162 @@ create type private.refusal as (
     detail jsonb
 );
 
-create function private.window_start(window_kind text, moment timestamptz) returns timestamptz
-language sql immutable set search_path = '' as $$
-    select case
-        when window_kind = 'lifetime' then '-infinity'::timestamptz
-        else date_trunc(window_kind, moment at time zone 'UTC') at time zone 'UTC'
-    end
-$$;
-
-create function private.window_end(window_kind text, moment timestamptz) returns timestamptz
-language sql immutable set search_path = '' as $$
-    select case
-        when window_kind = 'lifetime' then null
-        else (date_trunc(window_kind, moment at time zone 'UTC') + ('1 ' || window_kind)::interval) at time zone 'UTC'
-    end
-$$;
-
-create function private.lock_wallets(organizations uuid []) returns void
-language sql volatile set search_path = '' as $$
-    -- NO KEY: inserts that reference the organization are not held up.
-    select from public.wallets
-    where organization_id = any(organizations)
-    order by organization_id
-    for no key update
-$$;
-
--- Which wallets and caps cannot take all of these holds together, with what the caller needs to know. A hold of
--- nothing fits everywhere: a free model works at zero balance and past a cap.
-create function private.shortfalls(holds private.hold []) returns setof private.refusal
-language sql stable set search_path = '' as $$
-    with needed as (
-        select * from unnest(holds) as hold where hold.amount_nano_usd > 0
-    ),
-
-    needed_of_wallets as (
-        select min(decision_id::text)::uuid as decision_id, organization_id, sum(amount_nano_usd) as amount_nano_usd
-        from needed
-        group by organization_id
-    ),
-
-    needed_of_caps as (
-        select
-            min(needed.decision_id::text)::uuid as decision_id, cap.id as spend_cap_id, cap.organization_id, cap.agent_id,
-            cap.window_kind, cap.limit_nano_usd,
-            private.window_start(cap.window_kind, needed.opened_at) as window_start,
-            private.window_end(cap.window_kind, needed.opened_at) as window_end,
-            sum(needed.amount_nano_usd) as amount_nano_usd
-        from needed
-        inner join public.spend_caps as cap
-            on needed.organization_id = cap.organization_id and (cap.agent_id is null or cap.agent_id = needed.agent_id)
-        group by cap.id, window_start, window_end
-    ),
-
-    refusals as (
-        select
-            needed.decision_id, needed.organization_id, 'rejected_cap' as outcome_status,
-            jsonb_build_object(
-                'spend_cap_id', needed.spend_cap_id, 'window', needed.window_kind,
-                'scope', case when needed.agent_id is null then 'organization' else 'agent' end,
-                'cap_nano_usd', needed.limit_nano_usd, 'spent_nano_usd', coalesce(counter.charged_nano_usd, 0),
-                'held_nano_usd', coalesce(counter.held_nano_usd, 0), 'needed_nano_usd', needed.amount_nano_usd,
-                'resets_at', needed.window_end
-            ) as detail
-        from needed_of_caps as needed
-        left join public.spend_counters as counter using (spend_cap_id, window_start)
-        where
-            needed.limit_nano_usd - coalesce(counter.held_nano_usd + counter.charged_nano_usd, 0)
-            < needed.amount_nano_usd
-        union all
-        select
-            needed.decision_id, needed.organization_id, 'rejected_funds',
-            jsonb_build_object(
-                'balance_nano_usd', wallet.balance_nano_usd, 'held_nano_usd', wallet.held_nano_usd,
-                'needed_nano_usd', needed.amount_nano_usd
-            )
-        from needed_of_wallets as needed
-        inner join public.wallets as wallet using (organization_id)
-        where wallet.balance_nano_usd - wallet.held_nano_usd < needed.amount_nano_usd
-    )
-
-    -- A cap before the wallet: topping up would not help. Of caps the one that stands in the way for longest.
-    select * from refusals
-    order by outcome_status, detail ->> 'resets_at' desc nulls first, detail ->> 'spend_cap_id'
-$$;
-
--- Writes holds that are known to fit.
-create function private.write_holds(holds private.hold []) returns void
-language plpgsql volatile set search_path = '' as $$
+-- The UTC windows that a moment lies in, one of each kind.
+create function private.windows(moment timestamptz)
+returns table (window_kind text, window_start timestamptz, window_end timestamptz)
+language plpgsql immutable rows 4 set search_path = '' as $$
+#variable_conflict use_column
 begin
-    update public.wallets as wallet
-    set held_nano_usd = wallet.held_nano_usd + needed.amount_nano_usd
-    from (
-        select organization_id, sum(amount_nano_usd) as amount_nano_usd
-        from unnest(holds) where amount_nano_usd > 0 group by organization_id
-    ) as needed
-    where wallet.organization_id = needed.organization_id;
-
-    insert into public.spend_counters as counter (spend_cap_id, window_start, organization_id, held_nano_usd)
-    select cap.id, private.window_start(cap.window_kind, hold.opened_at), cap.organization_id, sum(hold.amount_nano_usd)
-    from unnest(holds) as hold
-    inner join public.spend_caps as cap
-        on hold.organization_id = cap.organization_id and (cap.agent_id is null or cap.agent_id = hold.agent_id)
-    where hold.amount_nano_usd > 0
-    group by 1, 2, 3
-    on conflict (spend_cap_id, window_start)
-    do update set held_nano_usd = counter.held_nano_usd + excluded.held_nano_usd;
+    return query
+    select
+        unit.kind, date_trunc(unit.kind, moment at time zone 'UTC') at time zone 'UTC',
+        (date_trunc(unit.kind, moment at time zone 'UTC') + unit.length) at time zone 'UTC'
+    from (values ('hour', interval '1 hour'), ('day', interval '1 day'), ('month', interval '1 month')) as unit (kind, length)
+    union all
+    select 'lifetime', '-infinity', null;
 end
 $$;
 
--- Takes the holds that fit, in the order of the decisions' ids (which is that of time), and returns the refusals. The caller holds the wallets' locks.
+create function private.lock_wallets(organizations uuid []) returns void
+language plpgsql volatile set search_path = '' as $$
+begin
+    -- NO KEY: inserts that reference the organization are not held up.
+    perform from public.wallets
+    where organization_id = any(organizations)
+    order by organization_id
+    for no key update;
+end
+$$;
+
+-- What movements add to each counter: those of every cap on the organization or the agent, in the window in which the
+-- decision was opened. A movement of nothing concerns none.
+create function private.counted(movements private.movement [])
+returns table (
+    spend_cap_id uuid, window_start timestamptz, window_end timestamptz, organization_id uuid, held_nano_usd bigint,
+    charged_nano_usd bigint
+)
+language plpgsql stable set search_path = '' as $$
+#variable_conflict use_column
+begin
+    -- Each moment's windows once: a batch has one moment, or a few.
+    return query
+    with moments as materialized (
+        select moment.opened_at, slice.*
+        from (
+            select distinct movement.opened_at
+            from unnest(movements) as movement
+            where movement.organization_id in (select cap.organization_id from public.spend_caps as cap)
+        ) as moment
+        cross join lateral private.windows(moment.opened_at) as slice
+    )
+
+    select
+        cap.id, moments.window_start, moments.window_end, cap.organization_id,
+        sum(movement.held_nano_usd)::bigint, sum(movement.charged_nano_usd)::bigint
+    from unnest(movements) as movement
+    inner join moments on movement.opened_at = moments.opened_at
+    inner join public.spend_caps as cap
+        on movement.organization_id = cap.organization_id and (cap.agent_id is null or cap.agent_id = movement.agent_id)
+        and cap.window_kind = moments.window_kind
+    where movement.held_nano_usd <> 0 or movement.charged_nano_usd <> 0
+    group by cap.id, moments.window_start, moments.window_end;
+end
+$$;
+
+-- The one function that changes wallets and counters. The caller holds the wallets' locks, so that a counter cannot
+-- appear between the look and the insert.
+create function private.move(movements private.movement []) returns void
+language plpgsql volatile set search_path = '' as $$
+begin
+    update public.wallets as wallet
+    set
+        held_nano_usd = wallet.held_nano_usd + total.held_nano_usd,
+        balance_nano_usd = wallet.balance_nano_usd - total.charged_nano_usd
+    from (
+        select
+            movement.organization_id, sum(movement.held_nano_usd) as held_nano_usd,
+            sum(movement.charged_nano_usd) as charged_nano_usd
+        from unnest(movements) as movement
+        where movement.held_nano_usd <> 0 or movement.charged_nano_usd <> 0
+        group by movement.organization_id
+    ) as total
+    where wallet.organization_id = total.organization_id;
+
+    merge into public.spend_counters as counter
+    using private.counted(movements) as counted
+    on counter.spend_cap_id = counted.spend_cap_id and counter.window_start = counted.window_start
+    when matched then update set
+        held_nano_usd = counter.held_nano_usd + counted.held_nano_usd,
+        charged_nano_usd = counter.charged_nano_usd + counted.charged_nano_usd
+    when not matched then
+        insert (spend_cap_id, window_start, organization_id, held_nano_usd, charged_nano_usd)
+        values (
+            counted.spend_cap_id, counted.window_start, counted.organization_id, counted.held_nano_usd,
+            counted.charged_nano_usd
+        );
+end
+$$;
+
+-- Which organizations cannot take all of these holds together, with what the caller needs to know. A hold of nothing
+-- fits everywhere: a free model works at zero balance and past a cap.
+create function private.shortfalls(holds private.movement [])
+returns table (organization_id uuid, outcome_status text, detail jsonb)
+language plpgsql stable set search_path = '' as $$
+#variable_conflict use_column
+begin
+    return query
+    select counted.organization_id, 'rejected_cap' as outcome_status, jsonb_build_object(
+        'spend_cap_id', cap.id, 'window', cap.window_kind,
+        'scope', case when cap.agent_id is null then 'organization' else 'agent' end,
+        'cap_nano_usd', cap.limit_nano_usd, 'spent_nano_usd', coalesce(counter.charged_nano_usd, 0),
+        'held_nano_usd', coalesce(counter.held_nano_usd, 0), 'needed_nano_usd', counted.held_nano_usd,
+        'resets_at', counted.window_end
+    ) as detail
+    from private.counted(holds) as counted
+    inner join public.spend_caps as cap on counted.spend_cap_id = cap.id
+    left join public.spend_counters as counter
+        on counted.spend_cap_id = counter.spend_cap_id and counted.window_start = counter.window_start
+    where cap.limit_nano_usd - coalesce(counter.held_nano_usd + counter.charged_nano_usd, 0) < counted.held_nano_usd
+    union all
+    select wallet.organization_id, 'rejected_funds', jsonb_build_object(
+        'balance_nano_usd', wallet.balance_nano_usd, 'held_nano_usd', wallet.held_nano_usd,
+        'needed_nano_usd', needed.held_nano_usd
+    )
+    from (
+        select hold.organization_id, sum(hold.held_nano_usd)::bigint as held_nano_usd
+        from unnest(holds) as hold
+        where hold.held_nano_usd > 0
+        group by hold.organization_id
+    ) as needed
+    inner join public.wallets as wallet using (organization_id)
+    where wallet.balance_nano_usd - wallet.held_nano_usd < needed.held_nano_usd;
+end
+$$;
+
+-- Takes the holds that fit, in the order of the decisions' ids (which is that of time), and returns the refusals. The
+-- caller holds the wallets' locks.
 --
 -- Two paths with one outcome. Where the whole batch fits an organization's wallet and caps, it is taken in one step;
 -- only near a limit are that organization's holds tried one by one, so that a small one behind a large one still fits.
-create function private.take_holds(holds private.hold []) returns setof private.refusal
+create function private.take_holds(holds private.movement []) returns setof private.refusal
 language plpgsql volatile set search_path = '' as $$
 declare
-    tight uuid[] := array(select distinct organization_id from private.shortfalls(holds));
-    hold private.hold;
-    refusals private.refusal[];
+    tight constant uuid[] := array(select distinct shortfall.organization_id from private.shortfalls(holds) as shortfall);
+    hold private.movement;
 begin
-    perform private.write_holds(array(
-        select item from unnest(holds) as item where item.organization_id <> all(tight)
-    ));
+    perform private.move(array(select item from unnest(holds) as item where item.organization_id <> all(tight)));
     for hold in
         select * from unnest(holds) as item where item.organization_id = any(tight) order by item.decision_id
     loop
-        refusals := array(select refusal from private.shortfalls(array[hold]) as refusal limit 1);
-        if refusals = '{}' then
-            perform private.write_holds(array[hold]);
-        else
-            return query select * from unnest(refusals);
+        -- A cap before the wallet: topping up would not help. Of caps the one that stands in the way for longest.
+        return query
+            select hold.decision_id, shortfall.* from private.shortfalls(array[hold]) as shortfall
+            order by
+                shortfall.outcome_status, shortfall.detail ->> 'resets_at' desc nulls first,
+                shortfall.detail ->> 'spend_cap_id'
+            limit 1;
+        if not found then
+            perform private.move(array[hold]);
         end if;
     end loop;
 end
@@ -167,14 +198,16 @@ create function private.cost_nano_usd(
     output_tokens bigint,
     reasoning_tokens bigint
 ) returns bigint
-language sql immutable set search_path = '' as $$
-    select ceil((
+language plpgsql immutable set search_path = '' as $$
+begin
+    return ceil((
         input_tokens::numeric * price.input_nano_usd_per_mtok
         + cache_read_tokens::numeric * price.cache_read_nano_usd_per_mtok
         + cache_write_tokens::numeric * price.cache_write_nano_usd_per_mtok
         + output_tokens::numeric * price.output_nano_usd_per_mtok
         + reasoning_tokens::numeric * price.reasoning_nano_usd_per_mtok
-    ) / 1000000)::bigint
+    ) / 1000000)::bigint;
+end
 $$;
 
 -- Releases the reservations of decisions that were just closed and moves their charges to the ledger. The caller holds
@@ -182,33 +215,10 @@ $$;
 create function private.settle(decision_ids uuid []) returns void
 language plpgsql volatile set search_path = '' as $$
 begin
-    update public.wallets as wallet
-    set
-        held_nano_usd = wallet.held_nano_usd - settled.reserved_nano_usd,
-        balance_nano_usd = wallet.balance_nano_usd - settled.charge_nano_usd
-    from (
-        select organization_id, sum(reserved_nano_usd) as reserved_nano_usd, sum(charge_nano_usd) as charge_nano_usd
-        from public.routing_outcomes where id = any(decision_ids) and reserved_nano_usd > 0
-        group by organization_id
-    ) as settled
-    where wallet.organization_id = settled.organization_id;
-
-    update public.spend_counters as counter
-    set
-        held_nano_usd = counter.held_nano_usd - settled.reserved_nano_usd,
-        charged_nano_usd = counter.charged_nano_usd + settled.charge_nano_usd
-    from (
-        select
-            cap.id as spend_cap_id, private.window_start(cap.window_kind, decision.opened_at) as window_start,
-            sum(decision.reserved_nano_usd) as reserved_nano_usd, sum(decision.charge_nano_usd) as charge_nano_usd
-        from public.routing_outcomes as decision
-        inner join public.spend_caps as cap
-            on decision.organization_id = cap.organization_id
-            and (cap.agent_id is null or cap.agent_id = decision.agent_id)
-        where decision.id = any(decision_ids) and decision.reserved_nano_usd > 0
-        group by 1, 2
-    ) as settled
-    where counter.spend_cap_id = settled.spend_cap_id and counter.window_start = settled.window_start;
+    perform private.move(array(
+        select (id, organization_id, agent_id, opened_at, -reserved_nano_usd, charge_nano_usd)::private.movement
+        from public.routing_outcomes where id = any(decision_ids)
+    ));
 
     insert into public.ledger_entries (
         id, organization_id, kind, debit_account, credit_account, amount_nano_usd, routing_outcome_id
@@ -274,20 +284,29 @@ begin
     end if;
     insert into public.spend_caps (id, organization_id, agent_id, window_kind, limit_nano_usd)
     values (cap_id, organization, scope_agent, kind, set_spend_cap.limit_nano_usd);
-    -- Back to the window of the oldest open decision: one opened before midnight may settle after it.
+    -- The windows of now and of the decisions that are still open: one opened before midnight may settle after it.
     insert into public.spend_counters (spend_cap_id, window_start, organization_id, held_nano_usd, charged_nano_usd)
     select
-        cap_id, private.window_start(kind, opened_at), organization,
-        coalesce(sum(reserved_nano_usd) filter (where outcome_status is null), 0), coalesce(sum(charge_nano_usd), 0)
-    from public.routing_outcomes
-    where organization_id = organization
-        and (scope_agent is null or agent_id = scope_agent)
-        and opened_at >= private.window_start(kind, least(now(), (
-            select min(opened_at) from public.routing_outcomes
-            where organization_id = organization and outcome_status is null
-        )))
-        and reserved_nano_usd > 0
-    group by 2;
+        cap_id, slice.window_start, organization,
+        coalesce(sum(decision.reserved_nano_usd) filter (where decision.outcome_status is null), 0),
+        coalesce(sum(decision.charge_nano_usd), 0)
+    from (
+        select distinct sliced.*
+        from (
+            select now() as opened_at
+            union
+            select opened_at from public.routing_outcomes where organization_id = organization and outcome_status is null
+        ) as moment
+        cross join lateral private.windows(moment.opened_at) as sliced
+        where sliced.window_kind = kind
+    ) as slice
+    inner join public.routing_outcomes as decision
+        on decision.organization_id = organization
+        and (scope_agent is null or decision.agent_id = scope_agent)
+        and decision.opened_at >= slice.window_start
+        and decision.opened_at < coalesce(slice.window_end, 'infinity')
+        and decision.reserved_nano_usd > 0
+    group by slice.window_start;
 end
 $$;
 
@@ -295,14 +314,14 @@ comment on function public.set_spend_cap is
 'Sets the cap of a scope (agent_id null: the organization) and UTC window, nano-USD; null removes it.';
 
 grant create on schema private, public to clearfloor_writer;
-alter type private.hold owner to clearfloor_writer;
+alter type private.movement owner to clearfloor_writer;
 alter type private.refusal owner to clearfloor_writer;
-alter function private.window_start(text, timestamptz) owner to clearfloor_writer;
-alter function private.window_end(text, timestamptz) owner to clearfloor_writer;
+alter function private.windows(timestamptz) owner to clearfloor_writer;
 alter function private.lock_wallets(uuid []) owner to clearfloor_writer;
-alter function private.shortfalls(private.hold []) owner to clearfloor_writer;
-alter function private.write_holds(private.hold []) owner to clearfloor_writer;
-alter function private.take_holds(private.hold []) owner to clearfloor_writer;
+alter function private.counted(private.movement []) owner to clearfloor_writer;
+alter function private.move(private.movement []) owner to clearfloor_writer;
+alter function private.shortfalls(private.movement []) owner to clearfloor_writer;
+alter function private.take_holds(private.movement []) owner to clearfloor_writer;
 alter function private.cost_nano_usd(public.prices, bigint, bigint, bigint, bigint, bigint) owner to clearfloor_writer;
 alter function private.settle(uuid []) owner to clearfloor_writer;
 alter function public.top_up_wallet(uuid, uuid, bigint, text) owner to clearfloor_writer;

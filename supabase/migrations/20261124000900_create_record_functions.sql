@@ -10,6 +10,10 @@
 -- the ids that the caller made beforehand and answer from the rows as they then are, so a call whose answer was lost
 -- is simply sent again. Only service_role may execute them. See docs/decisions/0002.
 --
+-- They find every row by an index, whatever the statistics say (enable_seqscan, _hashjoin, _mergejoin off): a connection
+-- keeps a plan that was made while the tables were empty, and read them from end to end until the next ANALYZE: 9.3 ms
+-- instead of 0.9 a completion.
+--
 -- Locks nothing that exists.
 set lock_timeout = '4s';
 set statement_timeout = '60s';
@@ -83,13 +87,6 @@ create type private.closing as (
     decision_rule_override text,
     refusal jsonb
 );
-
-create function private.attempt_result_of(decision_id uuid, result jsonb) returns private.attempt_result
-language sql immutable set search_path = '' as $$
-    select jsonb_populate_record(
-        null::private.attempt_result, result || jsonb_build_object('routing_outcome_id', decision_id)
-    )
-$$;
 
 -- Finishes attempts that are still open and lets their candidates cool down where the result says so.
 create function private.finish_attempts(results private.attempt_result []) returns void
@@ -175,7 +172,10 @@ $$;
 
 -- Refusals that have nothing to do with money: a key or membership that ended meanwhile, an agent switched off.
 create function private.caller_refusals(openings private.decision_opening []) returns setof private.refusal
-language sql stable set search_path = '' as $$
+language plpgsql stable set search_path = '' as $$
+#variable_conflict use_column
+begin
+    return query
     select opening.id, opening.organization_id, 'rejected_key', null::jsonb
     from unnest(openings) as opening
     left join public.api_keys as key
@@ -187,12 +187,14 @@ language sql stable set search_path = '' as $$
     union all
     select opening.id, opening.organization_id, 'rejected_inactive', null::jsonb
     from unnest(openings) as opening
-    inner join public.agents as agent on opening.agent_id = agent.id and not agent.active
+    inner join public.agents as agent on opening.agent_id = agent.id and not agent.active;
+end
 $$;
 
 -- Opens decisions. Answers: {id, outcome_status (null: open), refusal, error (null, or what is unknown; no row then)}.
 create function public.insert_decisions(items jsonb) returns jsonb
-language plpgsql volatile security definer set search_path = '' set lock_timeout = '4s' as $$
+language plpgsql volatile security definer set search_path = '' set lock_timeout = '4s'
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
     openings private.decision_opening[] := array(
         select opening from jsonb_populate_recordset(null::private.decision_opening, items) as opening
@@ -223,7 +225,7 @@ begin
     );
     refusals := refusals || array(
         select refusal from private.take_holds(array(
-            select (opening.id, opening.organization_id, opening.agent_id, now(), opening.bound_nano_usd)::private.hold
+            select (opening.id, opening.organization_id, opening.agent_id, now(), opening.bound_nano_usd, 0)::private.movement
             from unnest(fresh) as opening
             where opening.inference_id is not null
                 and opening.id not in (select refusal.decision_id from unnest(refusals) as refusal)
@@ -281,7 +283,8 @@ comment on function public.insert_decisions is 'Opens decisions: record, reserva
 -- Answers: {id, inference_id, opened, outcome_status, refusal}; opened is false where the reservation could not be raised
 -- (the decision is then completed) or the decision was no longer open.
 create function public.insert_attempts(items jsonb) returns jsonb
-language plpgsql volatile security definer set search_path = '' set lock_timeout = '4s' as $$
+language plpgsql volatile security definer set search_path = '' set lock_timeout = '4s'
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
     openings private.attempt_opening[] := array(
         select opening from jsonb_populate_recordset(null::private.attempt_opening, items) as opening
@@ -302,14 +305,17 @@ begin
         where not exists (select from public.inferences as known where known.id = opening.inference_id)
     );
     perform private.finish_attempts(array(
-        select private.attempt_result_of(opening.decision_id, opening.previous) from unnest(fresh) as opening
+        select jsonb_populate_record(
+            null::private.attempt_result, opening.previous || jsonb_build_object('routing_outcome_id', opening.decision_id)
+        )
+        from unnest(fresh) as opening
     ));
     refusals := array(
         select refusal from private.take_holds(array(
             select (
                 decision.id, decision.organization_id, decision.agent_id, decision.opened_at,
-                opening.bound_nano_usd - decision.reserved_nano_usd
-            )::private.hold
+                greatest(opening.bound_nano_usd - decision.reserved_nano_usd, 0), 0
+            )::private.movement
             from unnest(fresh) as opening
             inner join public.routing_outcomes as decision on opening.decision_id = decision.id
         )) as refusal
@@ -365,7 +371,8 @@ comment on function public.insert_attempts is
 -- Completes decisions; completing twice is completing once.
 -- Answers: {id, outcome_status, decision_rule, inference_id, charge_nano_usd}, all null for an unknown decision.
 create function public.complete_decisions(items jsonb) returns jsonb
-language plpgsql volatile security definer set search_path = '' set lock_timeout = '4s' as $$
+language plpgsql volatile security definer set search_path = '' set lock_timeout = '4s'
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
     completions private.completion[] := array(
         select completion from jsonb_populate_recordset(null::private.completion, items) as completion
@@ -382,7 +389,9 @@ begin
         where decision.outcome_status is null
     );
     perform private.finish_attempts(array(
-        select private.attempt_result_of(completion.id, completion.attempt)
+        select jsonb_populate_record(
+            null::private.attempt_result, completion.attempt || jsonb_build_object('routing_outcome_id', completion.id)
+        )
         from unnest(fresh) as completion
         where jsonb_typeof(completion.attempt) = 'object'
     ));
@@ -411,7 +420,8 @@ comment on function public.complete_decisions is
 
 -- Closes up to `batch_size` decisions whose lease has run out. Returns how many.
 create function public.sweep_decisions(batch_size integer) returns integer
-language plpgsql volatile security definer set search_path = '' set lock_timeout = '4s' as $$
+language plpgsql volatile security definer set search_path = '' set lock_timeout = '4s'
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
     late uuid[] := array(
         select id from public.routing_outcomes
@@ -453,7 +463,6 @@ alter type private.attempt_opening owner to clearfloor_writer;
 alter type private.attempt_result owner to clearfloor_writer;
 alter type private.completion owner to clearfloor_writer;
 alter type private.closing owner to clearfloor_writer;
-alter function private.attempt_result_of(uuid, jsonb) owner to clearfloor_writer;
 alter function private.finish_attempts(private.attempt_result []) owner to clearfloor_writer;
 alter function private.close_decisions(private.closing []) owner to clearfloor_writer;
 alter function private.caller_refusals(private.decision_opening []) owner to clearfloor_writer;

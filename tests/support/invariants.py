@@ -69,7 +69,10 @@ VIOLATIONS = {
                 select coalesce(sum(decision.charge_nano_usd), 0) from public.routing_outcomes as decision
                 where decision.organization_id = cap.organization_id
                     and (cap.agent_id is null or cap.agent_id = decision.agent_id)
-                    and private.window_start(cap.window_kind, decision.opened_at) = counter.window_start
+                    and counter.window_start = (
+                        select slice.window_start from private.windows(decision.opened_at) as slice
+                        where slice.window_kind = cap.window_kind
+                    )
             )
         )
     """,

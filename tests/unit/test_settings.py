@@ -1,12 +1,16 @@
 """Settings that cannot work are refused at start, and none is told to anybody."""
 
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
+from backend.cli import main
 from backend.settings import Settings, provider_key
 from tests.unit.samples import PUBLISHABLE_KEY, SECRET_KEY, SUPABASE_URL, settings
 
 CANARY = "canary"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "settings.md"
 
 
 def test_the_environment_is_where_settings_come_from(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -18,6 +22,23 @@ def test_the_environment_is_where_settings_come_from(monkeypatch: pytest.MonkeyP
     read = Settings()
     assert (read.supabase_url, read.lease_seconds) == (SUPABASE_URL, 1234)
     assert read.supabase_secret_key.get_secret_value() == SECRET_KEY
+
+
+def test_a_start_with_wrong_settings_says_which_in_a_line_each(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By variable, without a trace, and without the values: one may be a secret in the wrong place."""
+    monkeypatch.setenv("SUPABASE_URL", SUPABASE_URL)
+    monkeypatch.setenv("SUPABASE_SECRET_KEY", f"sb_publishable_{CANARY}")
+    monkeypatch.delenv("SUPABASE_PUBLISHABLE_KEY", raising=False)
+    monkeypatch.setenv("CLEARFLOOR_PORT", CANARY)
+    assert main(["serve"]) == 2
+    said = capsys.readouterr().err
+    assert said.splitlines() == [
+        "clearfloor serve: SUPABASE_SECRET_KEY: it is a publishable key; the backend needs the secret one (sb_secret_...)",
+        "clearfloor serve: SUPABASE_PUBLISHABLE_KEY: Field required",
+        "clearfloor serve: CLEARFLOOR_PORT: Input should be a valid integer, unable to parse string as an integer",
+    ]
 
 
 @pytest.mark.parametrize("name", ["SUPABASE_URL", "SUPABASE_SECRET_KEY", "SUPABASE_PUBLISHABLE_KEY"])
@@ -32,13 +53,13 @@ def test_a_missing_setting_is_named(name: str, monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_publishable_key_is_refused_where_the_secret_one_belongs() -> None:
     """The backend could neither open nor complete a decision with it."""
-    with pytest.raises(ValidationError, match="SUPABASE_SECRET_KEY holds a publishable key"):
+    with pytest.raises(ValidationError, match=r"SUPABASE_SECRET_KEY\n.*it is a publishable key"):
         settings(SUPABASE_SECRET_KEY="sb_publishable_x")
 
 
 def test_a_secret_key_is_refused_where_the_publishable_one_belongs() -> None:
     """Users' reads would go out with it."""
-    with pytest.raises(ValidationError, match="SUPABASE_PUBLISHABLE_KEY holds a secret key"):
+    with pytest.raises(ValidationError, match=r"SUPABASE_PUBLISHABLE_KEY\n.*it is a secret key"):
         settings(SUPABASE_PUBLISHABLE_KEY="sb_secret_x")
 
 
@@ -99,3 +120,13 @@ def test_a_provider_key_is_read_from_the_variable_that_the_catalogue_names(
     assert provider_key("ACME_API_KEY") == "key"
     assert provider_key("OTHER_API_KEY") is None
     assert provider_key(None) is None
+
+
+def test_the_document_is_the_list() -> None:
+    """Variable, default and purpose: row by row, in order, in the same words."""
+    rows = [line for line in DOCUMENT.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
+    assert rows == [
+        f"| `{field.validation_alias or f'CLEARFLOOR_{name.upper()}'}` "
+        f"| {'needed' if field.is_required() else field.default or 'none'} | {field.description} |"
+        for name, field in Settings.model_fields.items()
+    ]

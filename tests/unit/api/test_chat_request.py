@@ -236,6 +236,15 @@ def test_a_model_that_nobody_runs_is_not_found(sent: bytes, param: str) -> None:
     assert raised.value.param == param
 
 
+def test_a_pinned_model_must_be_one_of_the_models_to_choose_from() -> None:
+    """Nothing could answer such a request, and an empty ranking would not say why."""
+    with pytest.raises(InvalidRequestError, match="pins small") as raised:
+        asked(content({"models": ["large"]}, model="small"))
+    assert raised.value.param == "clearfloor.models"
+    request = asked(content({"models": ["large", "small"]}, model="small"))
+    assert request.model == "small"
+
+
 JSON = st.recursive(
     st.none()
     | st.booleans()
