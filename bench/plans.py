@@ -1,0 +1,166 @@
+"""Which statements of the hot path read a table from end to end."""
+
+import json
+import re
+from collections import Counter
+from typing import Any, LiteralString
+
+from bench.hot_path import batch_of
+from bench.retention import BATCH_ROWS, DELETE_BATCH, oldest_tenth
+from bench.tables import show
+from bench.world import (
+    Connection,
+    Tenant,
+    World,
+    attempt_result,
+    call,
+    completion,
+    to_json,
+)
+
+GROWING = frozenset({"routing_outcomes", "inferences", "ledger_entries"})
+_BATCH = 8
+_WARM_UPS = 7
+_EXPLAIN = (
+    "load 'auto_explain'",
+    "set auto_explain.log_min_duration = 0",
+    "set auto_explain.log_analyze = on",
+    "set auto_explain.log_buffers = on",
+    "set auto_explain.log_nested_statements = on",
+    "set client_min_messages = log",
+)
+_SCAN = re.compile(r"Seq Scan on (\w+)")
+_BUFFERS = re.compile(
+    r"^[^ ].*\n(?:[^\n]*\n)?\s*Buffers: shared(?: hit=(\d+))?(?: read=(\d+))?", re.MULTILINE
+)
+
+
+class Watch:
+    """A superuser's connection that tells the plan of every statement, those inside functions too."""
+
+    def __init__(self, world: World, role: LiteralString) -> None:
+        self._plans: list[str] = []
+        self.connection: Connection = world.superuser()
+        self.connection.add_notice_handler(lambda notice: self._plans.append(notice.message_primary or ""))
+        for statement in _EXPLAIN:
+            self.connection.execute(statement.encode())
+        self.connection.execute(b"set role " + role.encode())
+
+    def plans(self) -> list[str]:
+        """Return the plans since the last call."""
+        plans, self._plans[:] = list(self._plans), []
+        return [plan for plan in plans if "Query Text" in plan]
+
+
+def scans(plans: list[str]) -> Counter[str]:
+    """Count the tables that plans read from end to end."""
+    return Counter(name for plan in plans for name in _SCAN.findall(plan))
+
+
+def buffers(plans: list[str]) -> int:
+    """Return the pages that the outermost statement touched, those of the functions in it included."""
+    counts = (
+        [sum(int(count or 0) for count in match) for match in _BUFFERS.findall(plans[-1])] if plans else []
+    )
+    return max(counts, default=0)
+
+
+def measure_plans(world: World) -> bool:
+    """Print (e): pages and sequential scans of each step; tell whether a growing table was read from end to end."""
+    watch = Watch(world, "service_role")
+    rows = [_row(label, watch, run) for label, run in _steps(world, watch.connection)]
+    tenant = world.free[0]
+    reader = Watch(world, "authenticated")
+    claims = {"app_metadata": {"organization_id": str(tenant.organization_id)}}
+    reader.connection.execute("select set_config('request.jwt.claims', %s, false)", (json.dumps(claims),))
+    reader.plans()
+    rows += [_row(label, reader, run) for label, run in _reads(reader.connection)]
+    show(
+        "(e) Pages touched and sequential scans, by step",
+        ("step", "statements", "pages", "scans of growing tables", "scans of small tables"),
+        [row[:5] for row in rows],
+        f"Batches of {_BATCH}; the plans after {_WARM_UPS} calls, when prepared statements are generic.",
+    )
+    return any(row[3] for row in rows)
+
+
+def _row(label: str, watch: Watch, run: Any) -> tuple[Any, ...]:  # noqa: ANN401
+    for _ in range(_WARM_UPS):
+        run()
+    watch.plans()
+    run()
+    plans = watch.plans()
+    found = scans(plans)
+    growing = ", ".join(f"{name} x{count}" for name, count in found.items() if name in GROWING)
+    small = ", ".join(f"{name} x{count}" for name, count in found.items() if name not in GROWING)
+    return label, len(plans), buffers(plans), growing, small
+
+
+def _steps(world: World, connection: Connection) -> list[tuple[str, Any]]:
+    """Return what the backend does, as named functions without arguments."""
+    opened: list[dict[str, Any]] = []
+
+    def open_batch(tenants: list[Tenant], *, near_limit: bool = False) -> None:
+        opened[:] = batch_of(world, tenants, _BATCH, near_limit=near_limit)
+        call(connection, "insert_decisions", to_json(opened))
+
+    def fail_over() -> None:
+        call(connection, "insert_attempts", to_json([_next_attempt(world, item) for item in opened]))
+
+    def complete() -> None:
+        call(connection, "complete_decisions", to_json([completion(item) for item in opened]))
+
+    def sweep() -> None:
+        connection.execute("select public.sweep_decisions(100)", prepare=True)
+
+    return [
+        ("open", lambda: open_batch(world.free)),
+        ("open, 4 caps", lambda: open_batch(world.capped)),
+        ("open, near a limit", lambda: open_batch(world.capped[:1], near_limit=True)),
+        ("fail over", fail_over),
+        ("complete", complete),
+        ("sweep, nothing to do", sweep),
+    ]
+
+
+def _next_attempt(world: World, opening: dict[str, Any]) -> dict[str, Any]:
+    """Return the item that fails an opening's attempt and goes on to another; changes the opening's attempt."""
+    previous = attempt_result(opening["inference_id"], status="failed", usage_source="none")
+    opening["inference_id"] = world.opening(world.free[0])["inference_id"]
+    same = ("organization_id", "lease_seconds", "bound_nano_usd", "inference_id", "candidate_id", "price_id")
+    return {"decision_id": opening["id"], "previous": previous, **{name: opening[name] for name in same}}
+
+
+def _reads(connection: Connection) -> list[tuple[str, Any]]:
+    """Return what a tenant reads of its rows."""
+    queries: dict[str, LiteralString] = {
+        "tenant: newest decisions by id": "select * from public.routing_outcomes order by id desc limit 50",
+        "tenant: newest decisions by opened_at": "select * from public.routing_outcomes order by opened_at desc limit 50",
+        "tenant: attempts of its decisions": (
+            "select * from public.inferences as inference inner join ("
+            "select id from public.routing_outcomes order by id desc limit 50"
+            ") as decision on inference.routing_outcome_id = decision.id"
+        ),
+        "tenant: newest ledger entries": "select * from public.ledger_entries order by created_at desc limit 50",
+    }
+    return [(label, _execute(connection, query)) for label, query in queries.items()]
+
+
+def _execute(connection: Connection, query: LiteralString) -> Any:  # noqa: ANN401
+    return lambda: connection.execute(query, prepare=True).fetchall()
+
+
+def measure_retention_plan(world: World) -> None:
+    """Print whether a batch of retention scans, in a transaction that is rolled back."""
+    watch = Watch(world, "supabase_admin")
+    before = oldest_tenth(watch.connection)
+    watch.plans()
+    with watch.connection.transaction(force_rollback=True):
+        watch.connection.execute(DELETE_BATCH.encode(), {"before": before, "limit": BATCH_ROWS})
+    plans = watch.plans()
+    found = ", ".join(f"{name} x{count}" for name, count in scans(plans).items())
+    show(
+        "(e) A batch of retention",
+        ("rows", "pages", "sequential scans"),
+        [(BATCH_ROWS, buffers(plans), found)],
+    )
