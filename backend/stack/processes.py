@@ -99,10 +99,12 @@ class Process:
 
     def is_alive(self) -> bool:
         """Tell whether this very process still runs (a zombie does not)."""
-        child = _children.get(self.pid)
-        if child is not None and child.poll() is not None:
-            return False
-        return start_time(self.pid) == self.started
+        if start_time(self.pid) == self.started:
+            return True
+        # Asked second: a child that ended in between is only now reaped.
+        if child := _children.get(self.pid):
+            child.poll()
+        return False
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal, unless the process is gone."""
