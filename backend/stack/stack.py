@@ -97,6 +97,11 @@ class Stack:
         stop_recorded(self.home)
         self.processes.clear()
 
+    def restart_postgrest(self) -> None:
+        """Start PostgREST again, after it was killed."""
+        self.processes["postgrest"] = launch_postgrest(self._postgres, self.ports)
+        wait_for_postgrest(self.processes["postgrest"], self.ports)
+
     def mint_user_token(
         self,
         user_id: UUID,

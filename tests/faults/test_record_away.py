@@ -14,7 +14,8 @@ from tests.support.tenant import Tenant
 
 STALL: Behaviour = {"kind": "stall"}
 RULE = "cheapest_clearing_floor"
-PARTS = ["front", "postgrest"]
+KILLED = "postgrest, killed"
+PARTS = ["front", "postgrest", KILLED]
 
 
 @pytest.fixture
@@ -26,12 +27,19 @@ async def scene(own_stack: Stack, quick_backend: BackendProcess) -> AsyncIterato
 
 @contextmanager
 def away(stack: Stack, part: str) -> Iterator[None]:
-    """Take a part of the record's way away: connections stay open, nothing answers."""
-    stack.processes[part].pause()
+    """Take a part of the record's way away: connections stay open and nothing answers, or what stands before it says so."""
+    process = stack.processes[part.partition(",")[0]]
+    if part == KILLED:
+        process.kill()
+    else:
+        process.pause()
     try:
         yield
     finally:
-        stack.processes[part].resume()
+        if part == KILLED:
+            stack.restart_postgrest()
+        else:
+            process.resume()
 
 
 async def until_ready_is(scene: Scene, status: int) -> None:

@@ -5,14 +5,18 @@ import orjson
 import pytest
 
 from backend.errors import StoreUnavailableError
-from backend.store.client import DataApi, RecordError, execute
+from backend.store.client import DataApi, RecordError, execute, http_client
 from tests.unit.boundary import Postgrest
 from tests.unit.samples import PUBLISHABLE_KEY, SECRET_KEY, settings
 
 
 def data_api(postgrest: Postgrest) -> DataApi:
     """Return a Data API that a script answers for."""
-    return DataApi(settings(), httpx.AsyncClient(transport=httpx.MockTransport(postgrest.respond)))
+    http = http_client(settings())
+    return DataApi(
+        settings(),
+        httpx.AsyncClient(transport=httpx.MockTransport(postgrest.respond), event_hooks=http.event_hooks),
+    )
 
 
 def error(status: int, code: str | None) -> httpx.Response:
@@ -62,6 +66,9 @@ async def test_a_user_reads_with_its_own_token_and_the_publishable_key() -> None
         httpx.Response(502, content=b"bad gateway"),
         httpx.Response(503, content=b"<html>"),
         httpx.Response(504),
+        httpx.Response(503, json={"message": "no code"}),
+        httpx.Response(522, json={"message": "no code"}),
+        httpx.Response(429, json={"message": "too many requests"}),
     ],
 )
 async def test_what_passes_by_itself_is_a_record_that_is_away(answer: object) -> None:
