@@ -46,7 +46,7 @@ attempt as (
     insert into public.inferences (
         id, organization_id, routing_outcome_id, attempt_number, candidate_id, provider, model, price_id,
         bound_nano_usd, status, opened_at, finished_at, http_calls, http_status, provider_request_id,
-        first_byte_milliseconds, duration_milliseconds, input_tokens, output_tokens, usage_source, cost_nano_usd
+        first_content_milliseconds, duration_milliseconds, input_tokens, output_tokens, usage_source, cost_nano_usd
     )
     select
         inference_id, organization_id, id, 1, %(candidate)s, 'simulated', 'sim-medium', %(price)s, %(bound)s,

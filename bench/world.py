@@ -118,7 +118,7 @@ def attempt_result(inference_id: str, **overrides: object) -> dict[str, Any]:
         "http_status": 200,
         "cooldown_seconds": 0,
         "provider_request_id": f"req_{inference_id[-12:]}",
-        "first_byte_milliseconds": 200,
+        "first_content_milliseconds": 200,
         "duration_milliseconds": 900,
         "input_tokens": 500,
         "cache_read_tokens": 0,

@@ -29,7 +29,7 @@ class Attempt:
     number: int
     http_calls: int = 0
     started_at: float = field(default_factory=time.monotonic)
-    first_byte_milliseconds: int | None = None
+    first_content_milliseconds: int | None = None
     error: DispatchError | None = None
     cooldown_seconds: float = 0.0
 
@@ -59,7 +59,7 @@ class Attempt:
             return await make_call()
 
         answer = await chat_with_429_retry(counted, deadline=deadline)
-        self.first_byte_milliseconds = self.elapsed_milliseconds()
+        self.first_content_milliseconds = self.elapsed_milliseconds()
         return answer
 
     def elapsed_milliseconds(self) -> int:
@@ -100,7 +100,7 @@ class Attempt:
             retry_after_seconds=error.retry_after_seconds if error else None,
             cooldown_seconds=self.cooldown_seconds,
             provider_request_id=request_id,
-            first_byte_milliseconds=self.first_byte_milliseconds,
+            first_content_milliseconds=self.first_content_milliseconds,
             usage_source=tokens.pop("source", "none"),
             **tokens,
         )

@@ -13,7 +13,7 @@ _DECISION = (
 )
 _ATTEMPTS = (
     "attempts:inferences!inferences_routing_outcome_fkey(id,attempt_number,provider,model,status,opened_at,finished_at,"
-    "http_calls,http_status,error_class,error_message,retry_after_seconds,first_byte_milliseconds,duration_milliseconds,"
+    "http_calls,http_status,error_class,error_message,retry_after_seconds,first_content_milliseconds,duration_milliseconds,"
     "input_tokens,cache_read_tokens,cache_write_tokens,output_tokens,reasoning_tokens,usage_source,bound_nano_usd,"
     "cost_nano_usd)"
 )

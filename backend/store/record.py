@@ -43,7 +43,7 @@ class AttemptResult:
     retry_after_seconds: float | None = None
     cooldown_seconds: float = 0.0
     provider_request_id: str | None = None
-    first_byte_milliseconds: int | None = None
+    first_content_milliseconds: int | None = None
     input_tokens: int = 0
     cache_read_tokens: int = 0
     cache_write_tokens: int = 0

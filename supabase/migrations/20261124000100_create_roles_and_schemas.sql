@@ -28,13 +28,17 @@ grant clearfloor_writer to postgres;
 
 grant usage on schema private, public to clearfloor_writer;
 
--- A table or function of tomorrow is closed until its own migration opens it. EXECUTE of PUBLIC cannot be revoked for one
--- schema beforehand, and for all it would close extensions too: each migration revokes it by name, and
--- supabase/tests/test_sweep.sql finds the one that forgot.
+-- A table or function of tomorrow is closed until its own migration opens it. Functions are made as clearfloor_writer
+-- (`set role`), whose functions nobody may execute by default. EXECUTE of PUBLIC on what postgres makes cannot be revoked
+-- for one schema, and for all it would close extensions too: supabase/tests/test_sweep.sql finds a function of postgres'.
+--
+-- Every function has `search_path = pg_catalog, pg_temp`, and names everything else in full. An empty path is not enough:
+-- pg_temp is then searched first for types, and whoever may make temporary objects could slip a domain with a CHECK of
+-- its own into a function that runs with its owner's rights: docs/decisions/0007.
+alter default privileges for role clearfloor_writer revoke execute on functions from public;
+
 alter default privileges in schema public revoke all on tables from anon, authenticated, service_role;
 
 alter default privileges in schema public revoke all on sequences from anon, authenticated, service_role;
 
 alter default privileges in schema public revoke execute on functions from anon, authenticated, service_role;
-
-alter default privileges in schema private revoke execute on functions from anon, authenticated, service_role;

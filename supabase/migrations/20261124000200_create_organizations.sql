@@ -81,8 +81,9 @@ grant select on public.organizations, public.agents, public.organization_members
 -- The hash stays out of the tenant's sight: it is of no use to it, and of some to a thief.
 grant select (id, organization_id, agent_id, name, display_prefix, created_at, expires_at, revoked_at)
 on public.api_keys to authenticated;
-grant select, insert, update, delete on public.organizations, public.agents, public.organization_members, public.api_keys
-to service_role;
+-- An organization is never deleted: its record and its ledger stay.
+grant select, insert, update on public.organizations to service_role;
+grant select, insert, update, delete on public.agents, public.organization_members, public.api_keys to service_role;
 grant select on public.organizations, public.agents, public.organization_members, public.api_keys
 to clearfloor_writer;
 

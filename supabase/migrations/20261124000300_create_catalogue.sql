@@ -16,6 +16,8 @@ create table public.providers (
     constraint providers_api_key_variable_check check (api_key_variable ~ '^[A-Z][A-Z0-9_]{0,100}$'),
     output_limit_field text not null default 'max_tokens'
     constraint providers_output_limit_field_check check (output_limit_field in ('max_tokens', 'max_completion_tokens')),
+    refused_fields text [] not null
+    default '{models,plugins,provider,route,service_tier,transforms,web_search_options}',
     enabled boolean not null default true
 );
 
@@ -24,6 +26,9 @@ comment on column public.providers.api_key_variable is
 'Name of the environment variable that holds the provider''s key; the key itself is never in the database. '
 'Null: the provider needs none.';
 comment on column public.providers.output_limit_field is 'The field by which this provider takes an output limit.';
+comment on column public.providers.refused_fields is
+'Fields of a body with which this provider would let another model answer, or take another price: a request that has one '
+'does not go there.';
 
 create table public.models (
     name text primary key constraint models_name_check check (name ~ '^[!-~]{1,200}$' and name !~ '^auto($|:)'),
@@ -43,7 +48,7 @@ create table public.candidates (
     input_overhead_tokens bigint not null default 256
     constraint candidates_input_overhead_check check (input_overhead_tokens >= 0),
     capabilities text [] not null default '{}'
-    constraint candidates_capabilities_check check (capabilities <@ array['tools', 'vision', 'json']),
+    constraint candidates_capabilities_check check (capabilities <@ array['audio', 'files', 'json', 'tools', 'vision']),
     enabled boolean not null default true,
     constraint candidates_provider_model_key unique (provider, model)
 );
@@ -58,16 +63,25 @@ create table public.prices (
     id uuid primary key,
     candidate_id uuid not null references public.candidates (id),
     valid_from timestamptz not null default now(),
-    input_nano_usd_per_mtok bigint not null constraint prices_input_check check (input_nano_usd_per_mtok >= 0),
-    cache_read_nano_usd_per_mtok bigint not null
-    constraint prices_cache_read_check check (cache_read_nano_usd_per_mtok >= 0),
-    cache_write_nano_usd_per_mtok bigint not null
-    constraint prices_cache_write_check check (cache_write_nano_usd_per_mtok >= 0),
-    output_nano_usd_per_mtok bigint not null constraint prices_output_check check (output_nano_usd_per_mtok >= 0),
-    reasoning_nano_usd_per_mtok bigint not null
-    constraint prices_reasoning_check check (reasoning_nano_usd_per_mtok >= 0),
+    input_nano_usd_per_mtok bigint not null,
+    cache_read_nano_usd_per_mtok bigint not null,
+    cache_write_nano_usd_per_mtok bigint not null,
+    output_nano_usd_per_mtok bigint not null,
+    reasoning_nano_usd_per_mtok bigint not null,
     source text not null,
-    constraint prices_candidate_id_valid_from_key unique (candidate_id, valid_from)
+    constraint prices_candidate_id_valid_from_key unique (candidate_id, valid_from),
+    -- At most 10,000 US dollars, so that no sum of costs overflows.
+    constraint prices_amounts_check
+    check (
+        least(
+            input_nano_usd_per_mtok, cache_read_nano_usd_per_mtok, cache_write_nano_usd_per_mtok,
+            output_nano_usd_per_mtok, reasoning_nano_usd_per_mtok
+        ) >= 0
+        and greatest(
+            input_nano_usd_per_mtok, cache_read_nano_usd_per_mtok, cache_write_nano_usd_per_mtok,
+            output_nano_usd_per_mtok, reasoning_nano_usd_per_mtok
+        ) <= 10000000000000
+    )
 );
 
 comment on table public.prices is
@@ -114,3 +128,16 @@ alter table public.candidates enable row level security;
 alter table public.prices enable row level security;
 alter table public.model_qualities enable row level security;
 alter table public.catalogue_snapshots enable row level security;
+
+create function private.refuse_change() returns trigger
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+    raise exception 'A row of % is never changed; nothing was.', tg_table_name
+    using errcode = 'restrict_violation', hint = tg_argv[0];
+end
+$$;
+
+revoke execute on function private.refuse_change() from public;
+
+create trigger prices_refuse_change before update on public.prices
+for each row execute function private.refuse_change('A new price is a new row; the newest that is valid counts.');

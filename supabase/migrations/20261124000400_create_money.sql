@@ -53,7 +53,7 @@ comment on table public.spend_counters is
 'opened them. No row: nothing yet. No job resets anything: the next window is another row.';
 
 create table public.ledger_entries (
-    id uuid primary key,
+    id uuid not null,
     organization_id uuid not null references public.organizations (id),
     kind text not null
     constraint ledger_entries_kind_check check (kind in ('top_up', 'settlement', 'refund', 'correction')),
@@ -63,9 +63,15 @@ create table public.ledger_entries (
     constraint ledger_entries_credit_account_check check (credit_account in ('wallet', 'funding', 'usage', 'operator')),
     amount_nano_usd bigint not null constraint ledger_entries_amount_check check (amount_nano_usd > 0),
     routing_outcome_id uuid,
+    agent_id uuid,
+    opened_at timestamptz,
     note text not null default '',
     created_at timestamptz not null default now(),
-    constraint ledger_entries_accounts_differ_check check (debit_account <> credit_account)
+    -- By kind, so that nobody's choice of an id can stand in the way of a settlement.
+    primary key (id, kind),
+    constraint ledger_entries_accounts_differ_check check (debit_account <> credit_account),
+    constraint ledger_entries_settlement_has_decision_check
+    check (kind <> 'settlement' or num_nulls(routing_outcome_id, agent_id, opened_at) = 0)
 );
 
 create index ledger_entries_organization_id_created_at_idx on public.ledger_entries (organization_id, created_at);
@@ -77,6 +83,8 @@ comment on column public.ledger_entries.id is
 'The entry''s idempotency key: the decision''s id for a settlement, the caller''s own for the rest.';
 comment on column public.ledger_entries.routing_outcome_id is
 'The decision that was settled. No foreign key: the ledger outlives the retention of the record.';
+comment on column public.ledger_entries.opened_at is
+'When that decision was opened: it decides the windows that the spending counts in, as agent_id decides the caps.';
 
 revoke all on public.wallets, public.spend_caps, public.spend_counters, public.ledger_entries
 from anon, authenticated, service_role;
@@ -105,16 +113,18 @@ create policy ledger_entries_select_member on public.ledger_entries for select t
 using (organization_id = (select nullif((select auth.jwt()) -> 'app_metadata' ->> 'organization_id', '')::uuid));
 
 -- Every organization has a wallet, from its first moment.
+grant create on schema private to clearfloor_writer;
+set role clearfloor_writer;
+
 create function private.create_wallet() returns trigger
-language plpgsql security definer set search_path = '' as $$
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
     insert into public.wallets (organization_id) values (new.id);
     return null;
 end
 $$;
 
-grant create on schema private to clearfloor_writer;
-alter function private.create_wallet() owner to clearfloor_writer;
+reset role;
 revoke create on schema private from clearfloor_writer;
 
 create trigger organizations_create_wallet after insert on public.organizations

@@ -43,11 +43,13 @@ create table public.routing_outcomes (
     catalogue_version bigint not null references public.catalogue_snapshots (version),
     routing_request jsonb not null,
     candidates jsonb not null,
+    passed_over jsonb not null default '[]',
     refusal jsonb,
     reserved_nano_usd bigint not null default 0
     constraint routing_outcomes_reserved_check check (reserved_nano_usd >= 0),
     charge_nano_usd bigint,
     constraint routing_outcomes_organization_id_id_key unique (organization_id, id),
+    constraint routing_outcomes_one_caller_check check (num_nonnulls(api_key_id, user_id) <= 1),
     constraint routing_outcomes_agent_fkey
     foreign key (organization_id, agent_id) references public.agents (organization_id, id),
     constraint routing_outcomes_charge_check check (charge_nano_usd between 0 and reserved_nano_usd),
@@ -81,6 +83,9 @@ comment on column public.routing_outcomes.routing_request is
 'What routing was asked, as it was asked; with catalogue_version enough to compute the ranking again.';
 comment on column public.routing_outcomes.candidates is
 'The ranking: every candidate with quality, expected cost and bound, or the reason why it was rejected.';
+comment on column public.routing_outcomes.passed_over is
+'Candidates that cleared and were not called, in the order of their turn, each with the reason: cooling down, no '
+'credentials. Says why a dearer one answered.';
 comment on column public.routing_outcomes.refusal is
 'Why the decision was refused: for a cap or funds the limit, what is spent, held and needed, and when it resets.';
 comment on column public.routing_outcomes.reserved_nano_usd is
@@ -95,7 +100,8 @@ create table public.inferences (
     provider text not null,
     model text not null,
     price_id uuid not null references public.prices (id),
-    bound_nano_usd bigint not null constraint inferences_bound_check check (bound_nano_usd >= 0),
+    bound_nano_usd bigint not null
+    constraint inferences_bound_check check (bound_nano_usd between 0 and 10000000000000000),
     status text not null default 'open'
     constraint inferences_status_check
     check (status in ('open', 'succeeded', 'failed', 'cut', 'cancelled', 'not_sent', 'abandoned')),
@@ -107,16 +113,13 @@ create table public.inferences (
     error_message text,
     retry_after_seconds double precision,
     provider_request_id text,
-    first_byte_milliseconds bigint,
+    first_content_milliseconds bigint,
     duration_milliseconds bigint,
-    input_tokens bigint not null default 0 constraint inferences_input_tokens_check check (input_tokens >= 0),
-    cache_read_tokens bigint not null default 0
-    constraint inferences_cache_read_tokens_check check (cache_read_tokens >= 0),
-    cache_write_tokens bigint not null default 0
-    constraint inferences_cache_write_tokens_check check (cache_write_tokens >= 0),
-    output_tokens bigint not null default 0 constraint inferences_output_tokens_check check (output_tokens >= 0),
-    reasoning_tokens bigint not null default 0
-    constraint inferences_reasoning_tokens_check check (reasoning_tokens >= 0),
+    input_tokens bigint not null default 0,
+    cache_read_tokens bigint not null default 0,
+    cache_write_tokens bigint not null default 0,
+    output_tokens bigint not null default 0,
+    reasoning_tokens bigint not null default 0,
     usage_source text not null default 'none'
     constraint inferences_usage_source_check check (usage_source in ('provider', 'estimate', 'none')),
     cost_nano_usd bigint not null default 0 constraint inferences_cost_check check (cost_nano_usd >= 0),
@@ -125,6 +128,12 @@ create table public.inferences (
     constraint inferences_attempt_key unique (organization_id, routing_outcome_id, attempt_number),
     constraint inferences_routing_outcome_fkey
     foreign key (organization_id, routing_outcome_id) references public.routing_outcomes (organization_id, id),
+    -- At most 10^9, which is more than any call can use, so that no cost overflows.
+    constraint inferences_tokens_check
+    check (
+        least(input_tokens, cache_read_tokens, cache_write_tokens, output_tokens, reasoning_tokens) >= 0
+        and greatest(input_tokens, cache_read_tokens, cache_write_tokens, output_tokens, reasoning_tokens) <= 1000000000
+    ),
     constraint inferences_finished_together_check check ((status = 'open') = (finished_at is null)),
     constraint inferences_succeeded_has_usage_check check (status <> 'succeeded' or usage_source <> 'none')
 );
@@ -141,6 +150,8 @@ comment on column public.inferences.status is
 comment on column public.inferences.http_calls is 'HTTP calls made: more than one where a 429 was retried.';
 comment on column public.inferences.input_tokens is
 'Token classes are disjoint: input without cache reads and writes, output without reasoning.';
+comment on column public.inferences.first_content_milliseconds is
+'To the first content of a stream; null for a plain answer, which comes as a whole.';
 comment on column public.inferences.cost_nano_usd is
 'What the provider charges for the tokens at this attempt''s price version, rounded up once.';
 comment on column public.inferences.overrun_nano_usd is 'What the provider charged beyond the bound: the operator bears it.';

@@ -1,8 +1,8 @@
 -- How money is held, settled and topped up. Private: the record's functions call these, inside their transactions.
 --
 -- The one rule of concurrency: whoever changes a wallet, a counter or the money of a decision first locks the wallet
--- rows of the organizations concerned, in the order of their ids (private.lock_wallets). Every later statement of the
--- function then sees what is committed, and nobody changes it meanwhile.
+-- rows of the organizations concerned, in the order of their ids (private.lock_wallets), and takes the moment it writes
+-- after that. Every later statement of the function then sees what is committed, and nobody changes it meanwhile.
 --
 -- All in PL/pgSQL, which keeps its plans: an SQL function that cannot be inlined (none can that sets its search_path) is
 -- planned anew at each call, and opening a decision took 2.7 ms instead of 1.1.
@@ -10,6 +10,9 @@
 -- Locks nothing that exists.
 set lock_timeout = '4s';
 set statement_timeout = '60s';
+
+grant create on schema private, public to clearfloor_writer;
+set role clearfloor_writer;
 
 -- How a decision moves money: what it holds more (or less), and what it is charged.
 create type private.movement as (
@@ -31,21 +34,20 @@ create type private.refusal as (
 -- The UTC windows that a moment lies in, one of each kind.
 create function private.windows(moment timestamptz)
 returns table (window_kind text, window_start timestamptz, window_end timestamptz)
-language plpgsql immutable rows 4 set search_path = '' as $$
-#variable_conflict use_column
+language plpgsql immutable rows 4 set search_path = pg_catalog, pg_temp as $$
 begin
     return query
-    select
-        unit.kind, date_trunc(unit.kind, moment at time zone 'UTC') at time zone 'UTC',
-        (date_trunc(unit.kind, moment at time zone 'UTC') + unit.length) at time zone 'UTC'
-    from (values ('hour', interval '1 hour'), ('day', interval '1 day'), ('month', interval '1 month')) as unit (kind, length)
-    union all
-    select 'lifetime', '-infinity', null;
+        select
+            unit.kind, date_trunc(unit.kind, moment at time zone 'UTC') at time zone 'UTC',
+            (date_trunc(unit.kind, moment at time zone 'UTC') + unit.length) at time zone 'UTC'
+        from (values ('hour', interval '1 hour'), ('day', interval '1 day'), ('month', interval '1 month')) as unit (kind, length)
+        union all
+        select 'lifetime', '-infinity', null;
 end
 $$;
 
 create function private.lock_wallets(organizations uuid []) returns void
-language plpgsql volatile set search_path = '' as $$
+language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 begin
     -- NO KEY: inserts that reference the organization are not held up.
     perform from public.wallets
@@ -62,38 +64,39 @@ returns table (
     spend_cap_id uuid, window_start timestamptz, window_end timestamptz, organization_id uuid, held_nano_usd bigint,
     charged_nano_usd bigint
 )
-language plpgsql stable set search_path = '' as $$
+language plpgsql stable set search_path = pg_catalog, pg_temp as $$
 #variable_conflict use_column
 begin
     -- Each moment's windows once: a batch has one moment, or a few.
     return query
-    with moments as materialized (
-        select moment.opened_at, slice.*
-        from (
-            select distinct movement.opened_at
-            from unnest(movements) as movement
-            where movement.organization_id in (select cap.organization_id from public.spend_caps as cap)
-        ) as moment
-        cross join lateral private.windows(moment.opened_at) as slice
-    )
+        with moments as materialized (
+            select moment.opened_at, slice.*
+            from (
+                select distinct movement.opened_at
+                from unnest(movements) as movement
+                where movement.organization_id in (select cap.organization_id from public.spend_caps as cap)
+            ) as moment
+            cross join lateral private.windows(moment.opened_at) as slice
+        )
 
-    select
-        cap.id, moments.window_start, moments.window_end, cap.organization_id,
-        sum(movement.held_nano_usd)::bigint, sum(movement.charged_nano_usd)::bigint
-    from unnest(movements) as movement
-    inner join moments on movement.opened_at = moments.opened_at
-    inner join public.spend_caps as cap
-        on movement.organization_id = cap.organization_id and (cap.agent_id is null or cap.agent_id = movement.agent_id)
-        and cap.window_kind = moments.window_kind
-    where movement.held_nano_usd <> 0 or movement.charged_nano_usd <> 0
-    group by cap.id, moments.window_start, moments.window_end;
+        select
+            cap.id, moments.window_start, moments.window_end, cap.organization_id,
+            sum(movement.held_nano_usd)::bigint, sum(movement.charged_nano_usd)::bigint
+        from unnest(movements) as movement
+        inner join moments on movement.opened_at = moments.opened_at
+        inner join public.spend_caps as cap
+            on movement.organization_id = cap.organization_id
+            and (cap.agent_id is null or cap.agent_id = movement.agent_id)
+            and cap.window_kind = moments.window_kind
+        where movement.held_nano_usd <> 0 or movement.charged_nano_usd <> 0
+        group by cap.id, moments.window_start, moments.window_end;
 end
 $$;
 
 -- The one function that changes wallets and counters. The caller holds the wallets' locks, so that a counter cannot
 -- appear between the look and the insert.
 create function private.move(movements private.movement []) returns void
-language plpgsql volatile set search_path = '' as $$
+language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 begin
     update public.wallets as wallet
     set
@@ -128,35 +131,35 @@ $$;
 -- fits everywhere: a free model works at zero balance and past a cap.
 create function private.shortfalls(holds private.movement [])
 returns table (organization_id uuid, outcome_status text, detail jsonb)
-language plpgsql stable set search_path = '' as $$
+language plpgsql stable set search_path = pg_catalog, pg_temp as $$
 #variable_conflict use_column
 begin
     return query
-    select counted.organization_id, 'rejected_cap' as outcome_status, jsonb_build_object(
-        'spend_cap_id', cap.id, 'window', cap.window_kind,
-        'scope', case when cap.agent_id is null then 'organization' else 'agent' end,
-        'cap_nano_usd', cap.limit_nano_usd, 'spent_nano_usd', coalesce(counter.charged_nano_usd, 0),
-        'held_nano_usd', coalesce(counter.held_nano_usd, 0), 'needed_nano_usd', counted.held_nano_usd,
-        'resets_at', counted.window_end
-    ) as detail
-    from private.counted(holds) as counted
-    inner join public.spend_caps as cap on counted.spend_cap_id = cap.id
-    left join public.spend_counters as counter
-        on counted.spend_cap_id = counter.spend_cap_id and counted.window_start = counter.window_start
-    where cap.limit_nano_usd - coalesce(counter.held_nano_usd + counter.charged_nano_usd, 0) < counted.held_nano_usd
-    union all
-    select wallet.organization_id, 'rejected_funds', jsonb_build_object(
-        'balance_nano_usd', wallet.balance_nano_usd, 'held_nano_usd', wallet.held_nano_usd,
-        'needed_nano_usd', needed.held_nano_usd
-    )
-    from (
-        select hold.organization_id, sum(hold.held_nano_usd)::bigint as held_nano_usd
-        from unnest(holds) as hold
-        where hold.held_nano_usd > 0
-        group by hold.organization_id
-    ) as needed
-    inner join public.wallets as wallet using (organization_id)
-    where wallet.balance_nano_usd - wallet.held_nano_usd < needed.held_nano_usd;
+        select counted.organization_id, 'rejected_cap' as outcome_status, jsonb_build_object(
+            'spend_cap_id', cap.id, 'window', cap.window_kind,
+            'scope', case when cap.agent_id is null then 'organization' else 'agent' end,
+            'cap_nano_usd', cap.limit_nano_usd, 'spent_nano_usd', coalesce(counter.charged_nano_usd, 0),
+            'held_nano_usd', coalesce(counter.held_nano_usd, 0), 'needed_nano_usd', counted.held_nano_usd,
+            'resets_at', counted.window_end
+        ) as detail
+        from private.counted(holds) as counted
+        inner join public.spend_caps as cap on counted.spend_cap_id = cap.id
+        left join public.spend_counters as counter
+            on counted.spend_cap_id = counter.spend_cap_id and counted.window_start = counter.window_start
+        where cap.limit_nano_usd - coalesce(counter.held_nano_usd + counter.charged_nano_usd, 0) < counted.held_nano_usd
+        union all
+        select needed.organization_id, 'rejected_funds', jsonb_build_object(
+            'balance_nano_usd', coalesce(wallet.balance_nano_usd, 0), 'held_nano_usd', coalesce(wallet.held_nano_usd, 0),
+            'needed_nano_usd', needed.held_nano_usd
+        )
+        from (
+            select hold.organization_id, sum(hold.held_nano_usd)::bigint as held_nano_usd
+            from unnest(holds) as hold
+            where hold.held_nano_usd > 0
+            group by hold.organization_id
+        ) as needed
+        left join public.wallets as wallet on needed.organization_id = wallet.organization_id
+        where coalesce(wallet.balance_nano_usd - wallet.held_nano_usd, 0) < needed.held_nano_usd;
 end
 $$;
 
@@ -166,7 +169,7 @@ $$;
 -- Two paths with one outcome. Where the whole batch fits an organization's wallet and caps, it is taken in one step;
 -- only near a limit are that organization's holds tried one by one, so that a small one behind a large one still fits.
 create function private.take_holds(holds private.movement []) returns setof private.refusal
-language plpgsql volatile set search_path = '' as $$
+language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 declare
     tight constant uuid[] := array(select distinct shortfall.organization_id from private.shortfalls(holds) as shortfall);
     hold private.movement;
@@ -198,7 +201,7 @@ create function private.cost_nano_usd(
     output_tokens bigint,
     reasoning_tokens bigint
 ) returns bigint
-language plpgsql immutable set search_path = '' as $$
+language plpgsql immutable set search_path = pg_catalog, pg_temp as $$
 begin
     return ceil((
         input_tokens::numeric * price.input_nano_usd_per_mtok
@@ -210,47 +213,29 @@ begin
 end
 $$;
 
--- Releases the reservations of decisions that were just closed and moves their charges to the ledger. The caller holds
--- the wallets' locks and passes each decision once, in the transaction that closed it.
-create function private.settle(decision_ids uuid []) returns void
-language plpgsql volatile set search_path = '' as $$
-begin
-    perform private.move(array(
-        select (id, organization_id, agent_id, opened_at, -reserved_nano_usd, charge_nano_usd)::private.movement
-        from public.routing_outcomes where id = any(decision_ids)
-    ));
-
-    insert into public.ledger_entries (
-        id, organization_id, kind, debit_account, credit_account, amount_nano_usd, routing_outcome_id
-    )
-    select id, organization_id, 'settlement', 'wallet', 'usage', charge_nano_usd, id
-    from public.routing_outcomes where id = any(decision_ids) and charge_nano_usd > 0;
-end
-$$;
-
 -- Puts funds into a wallet, once per entry id. Returns the balance.
 create function public.top_up_wallet(entry_id uuid, organization_id uuid, amount_nano_usd bigint, note text default '')
 returns bigint
-language plpgsql volatile security definer set search_path = '' set lock_timeout = '4s' as $$
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '4s' as $$
 #variable_conflict use_column
 declare
     organization constant uuid := top_up_wallet.organization_id;
+    amount constant bigint := top_up_wallet.amount_nano_usd;
 begin
     perform private.lock_wallets(array[organization]);
     insert into public.ledger_entries (
         id, organization_id, kind, debit_account, credit_account, amount_nano_usd, note
     )
-    values (entry_id, organization, 'top_up', 'funding', 'wallet', top_up_wallet.amount_nano_usd, top_up_wallet.note)
-    on conflict (id) do nothing;
+    values (entry_id, organization, 'top_up', 'funding', 'wallet', amount, top_up_wallet.note)
+    on conflict (id, kind) do nothing;
     if found then
-        update public.wallets set balance_nano_usd = balance_nano_usd + top_up_wallet.amount_nano_usd
-        where organization_id = organization;
+        update public.wallets set balance_nano_usd = balance_nano_usd + amount where organization_id = organization;
     elsif not exists (
         select from public.ledger_entries as entry
-        where entry.id = entry_id and entry.organization_id = organization and entry.kind = 'top_up'
-            and entry.amount_nano_usd = top_up_wallet.amount_nano_usd
+        where entry.id = entry_id and entry.kind = 'top_up' and entry.organization_id = organization
+            and entry.amount_nano_usd = amount
     ) then
-        raise exception 'The entry id % is taken by another ledger entry; nothing was added.', entry_id
+        raise exception 'The entry id % is taken by another top-up; nothing was added.', entry_id
         using errcode = 'unique_violation', hint = 'An entry id stands for one top-up: use a new one.';
     end if;
     return (select balance_nano_usd from public.wallets where organization_id = organization);
@@ -260,75 +245,75 @@ $$;
 comment on function public.top_up_wallet is
 'Adds prepaid funds, nano-USD; idempotent by entry_id. Returns the wallet''s balance.';
 
--- Sets, changes or (limit null) removes a cap. Counters start from the decisions of the current windows that were there
--- before, under the wallet's lock, so that a new cap counts what its window has already spent.
+-- Sets, changes or (limit null) removes a cap; returns its id. A new cap counts what its window has already spent, by the
+-- ledger, which retention leaves alone, and holds, by the decisions that are open.
 create function public.set_spend_cap(cap_id uuid, organization_id uuid, agent_id uuid, window_kind text, limit_nano_usd bigint)
-returns void
-language plpgsql volatile security definer set search_path = '' set lock_timeout = '4s' as $$
+returns uuid
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '4s' as $$
 #variable_conflict use_column
 declare
     organization constant uuid := set_spend_cap.organization_id;
     scope_agent constant uuid := set_spend_cap.agent_id;
     kind constant text := set_spend_cap.window_kind;
+    most constant bigint := set_spend_cap.limit_nano_usd;
+    known uuid;
 begin
-    perform private.lock_wallets(array[organization]);
-    if set_spend_cap.limit_nano_usd is null then
-        delete from public.spend_caps
-        where organization_id = organization and agent_id is not distinct from scope_agent and window_kind = kind;
-        return;
+    if not exists (select from private.windows(now()) as slice where slice.window_kind = kind) then
+        raise exception 'There is no window `%`; no cap was changed.', kind
+        using errcode = 'invalid_parameter_value', hint = 'hour, day, month or lifetime.';
     end if;
-    update public.spend_caps set limit_nano_usd = set_spend_cap.limit_nano_usd
+    perform private.lock_wallets(array[organization]);
+    select id into known from public.spend_caps
     where organization_id = organization and agent_id is not distinct from scope_agent and window_kind = kind;
-    if found then
-        return;
+    if most is null then
+        delete from public.spend_caps where id = known;
+        return known;
+    end if;
+    if known is not null then
+        update public.spend_caps set limit_nano_usd = most where id = known;
+        return known;
     end if;
     insert into public.spend_caps (id, organization_id, agent_id, window_kind, limit_nano_usd)
-    values (cap_id, organization, scope_agent, kind, set_spend_cap.limit_nano_usd);
+    values (cap_id, organization, scope_agent, kind, most);
+
     -- The windows of now and of the decisions that are still open: one opened before midnight may settle after it.
     insert into public.spend_counters (spend_cap_id, window_start, organization_id, held_nano_usd, charged_nano_usd)
-    select
-        cap_id, slice.window_start, organization,
-        coalesce(sum(decision.reserved_nano_usd) filter (where decision.outcome_status is null), 0),
-        coalesce(sum(decision.charge_nano_usd), 0)
-    from (
-        select distinct sliced.*
-        from (
-            select now() as opened_at
-            union
-            select opened_at from public.routing_outcomes where organization_id = organization and outcome_status is null
-        ) as moment
-        cross join lateral private.windows(moment.opened_at) as sliced
-        where sliced.window_kind = kind
-    ) as slice
-    inner join public.routing_outcomes as decision
-        on decision.organization_id = organization
-        and (scope_agent is null or decision.agent_id = scope_agent)
-        and decision.opened_at >= slice.window_start
-        and decision.opened_at < coalesce(slice.window_end, 'infinity')
-        and decision.reserved_nano_usd > 0
-    group by slice.window_start;
+    with moments as (
+        select clock_timestamp() as opened_at
+        union
+        select opened_at from public.routing_outcomes where organization_id = organization and outcome_status is null
+    ),
+    slices as (
+        select distinct slice.* from moments cross join lateral private.windows(moments.opened_at) as slice
+        where slice.window_kind = kind
+    ),
+    amounts as (
+        select opened_at, reserved_nano_usd as held, 0 as charged
+        from public.routing_outcomes
+        where organization_id = organization and outcome_status is null
+            and agent_id = coalesce(scope_agent, agent_id)
+        union all
+        select opened_at, 0, amount_nano_usd
+        from public.ledger_entries
+        where organization_id = organization and kind = 'settlement'
+            and agent_id = coalesce(scope_agent, agent_id)
+            -- An entry is written after its decision was opened: what is older than the oldest window cannot count.
+            and created_at >= (select min(window_start) from slices)
+    )
+    select cap_id, slices.window_start, organization, sum(amounts.held), sum(amounts.charged)
+    from slices
+    inner join amounts
+        on amounts.opened_at >= slices.window_start and amounts.opened_at < coalesce(slices.window_end, 'infinity')
+    group by slices.window_start;
+    return cap_id;
 end
 $$;
 
 comment on function public.set_spend_cap is
-'Sets the cap of a scope (agent_id null: the organization) and UTC window, nano-USD; null removes it.';
+'Sets the cap of a scope (agent_id null: the organization) and UTC window, nano-USD; null removes it. Returns its id.';
 
-grant create on schema private, public to clearfloor_writer;
-alter type private.movement owner to clearfloor_writer;
-alter type private.refusal owner to clearfloor_writer;
-alter function private.windows(timestamptz) owner to clearfloor_writer;
-alter function private.lock_wallets(uuid []) owner to clearfloor_writer;
-alter function private.counted(private.movement []) owner to clearfloor_writer;
-alter function private.move(private.movement []) owner to clearfloor_writer;
-alter function private.shortfalls(private.movement []) owner to clearfloor_writer;
-alter function private.take_holds(private.movement []) owner to clearfloor_writer;
-alter function private.cost_nano_usd(public.prices, bigint, bigint, bigint, bigint, bigint) owner to clearfloor_writer;
-alter function private.settle(uuid []) owner to clearfloor_writer;
-alter function public.top_up_wallet(uuid, uuid, bigint, text) owner to clearfloor_writer;
-alter function public.set_spend_cap(uuid, uuid, uuid, text, bigint) owner to clearfloor_writer;
-revoke create on schema private, public from clearfloor_writer;
-
-revoke execute on function public.top_up_wallet(uuid, uuid, bigint, text) from public, anon, authenticated;
-revoke execute on function public.set_spend_cap(uuid, uuid, uuid, text, bigint) from public, anon, authenticated;
 grant execute on function public.top_up_wallet(uuid, uuid, bigint, text) to service_role;
 grant execute on function public.set_spend_cap(uuid, uuid, uuid, text, bigint) to service_role;
+
+reset role;
+revoke create on schema private, public from clearfloor_writer;

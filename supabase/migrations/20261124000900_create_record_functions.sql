@@ -6,9 +6,10 @@
 --     sweep_decisions     open -> abandoned     past its lease
 --
 -- The first three take a JSON array and return one: an answer an item, in the items' order. An item succeeds or is
--- refused alone: refusals are found by joins, not by exceptions (0.27 ms against 0.05 ms a row). All are idempotent by
--- the ids that the caller made beforehand and answer from the rows as they then are, so a call whose answer was lost
--- is simply sent again. Only service_role may execute them. See docs/decisions/0002.
+-- refused alone: refusals are found by joins, not by exceptions (0.27 ms against 0.05 ms a row), and so are items that
+-- make no sense, which are answered with an `error` and change nothing. All are idempotent by the ids that the caller
+-- made beforehand and answer from the rows as they then are, so a call whose answer was lost is simply sent again. An
+-- item that stands twice in a batch is one item: the first. Only service_role may execute them: docs/decisions/0002.
 --
 -- They find every row by an index, whatever the statistics say (enable_seqscan, _hashjoin, _mergejoin off): a connection
 -- keeps a plan that was made while the tables were empty, and read them from end to end until the next ANALYZE: 9.3 ms
@@ -18,7 +19,12 @@
 set lock_timeout = '4s';
 set statement_timeout = '60s';
 
+grant create on schema private, public to clearfloor_writer;
+set role clearfloor_writer;
+
+-- `place` is the item's in its batch, from 0.
 create type private.decision_opening as (
+    place integer,
     id uuid,
     organization_id uuid,
     agent_id uuid,
@@ -30,8 +36,6 @@ create type private.decision_opening as (
     task text,
     stream boolean,
     catalogue_version bigint,
-    routing_request jsonb,
-    candidates jsonb,
     lease_seconds bigint,
     inference_id uuid,
     candidate_id uuid,
@@ -40,6 +44,7 @@ create type private.decision_opening as (
 );
 
 create type private.attempt_opening as (
+    place integer,
     decision_id uuid,
     organization_id uuid,
     lease_seconds bigint,
@@ -47,6 +52,7 @@ create type private.attempt_opening as (
     candidate_id uuid,
     price_id uuid,
     bound_nano_usd bigint,
+    passed_over jsonb,
     previous jsonb
 );
 
@@ -63,7 +69,7 @@ create type private.attempt_result as (
     retry_after_seconds double precision,
     cooldown_seconds double precision,
     provider_request_id text,
-    first_byte_milliseconds bigint,
+    first_content_milliseconds bigint,
     duration_milliseconds bigint,
     input_tokens bigint,
     cache_read_tokens bigint,
@@ -74,10 +80,12 @@ create type private.attempt_result as (
 );
 
 create type private.completion as (
+    place integer,
     id uuid,
     organization_id uuid,
     outcome_status text,
     decision_rule_override text,
+    passed_over jsonb,
     attempt jsonb
 );
 
@@ -85,38 +93,63 @@ create type private.closing as (
     decision_id uuid,
     outcome_status text,
     decision_rule_override text,
+    passed_over jsonb,
     refusal jsonb
 );
 
+create function private.insert_attempts(openings private.attempt_opening []) returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
+begin
+    insert into public.inferences (
+        id, organization_id, routing_outcome_id, attempt_number, candidate_id, provider, model, price_id, bound_nano_usd
+    )
+    select
+        opening.inference_id, opening.organization_id, opening.decision_id,
+        (
+            select coalesce(max(earlier.attempt_number), 0) + 1 from public.inferences as earlier
+            where earlier.routing_outcome_id = opening.decision_id
+        ),
+        candidate.id, candidate.provider, candidate.model, opening.price_id, opening.bound_nano_usd
+    from unnest(openings) as opening
+    inner join public.candidates as candidate on opening.candidate_id = candidate.id
+    where opening.inference_id is not null;
+end
+$$;
+
 -- Finishes attempts that are still open and lets their candidates cool down where the result says so.
 create function private.finish_attempts(results private.attempt_result []) returns void
-language plpgsql volatile set search_path = '' as $$
+language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 begin
     update public.inferences as inference
     set
         status = result.status,
-        finished_at = now(),
+        finished_at = clock_timestamp(),
         http_calls = coalesce(result.http_calls, 0),
         http_status = result.http_status,
         error_class = result.error_class,
         error_message = result.error_message,
         retry_after_seconds = result.retry_after_seconds,
         provider_request_id = result.provider_request_id,
-        first_byte_milliseconds = result.first_byte_milliseconds,
+        first_content_milliseconds = result.first_content_milliseconds,
         duration_milliseconds = result.duration_milliseconds,
-        input_tokens = coalesce(result.input_tokens, 0),
-        cache_read_tokens = coalesce(result.cache_read_tokens, 0),
-        cache_write_tokens = coalesce(result.cache_write_tokens, 0),
-        output_tokens = coalesce(result.output_tokens, 0),
-        reasoning_tokens = coalesce(result.reasoning_tokens, 0),
+        input_tokens = used.input_tokens,
+        cache_read_tokens = used.cache_read_tokens,
+        cache_write_tokens = used.cache_write_tokens,
+        output_tokens = used.output_tokens,
+        reasoning_tokens = used.reasoning_tokens,
         usage_source = coalesce(result.usage_source, 'none'),
         cost_nano_usd = private.cost_nano_usd(
-            price,
-            coalesce(result.input_tokens, 0), coalesce(result.cache_read_tokens, 0),
-            coalesce(result.cache_write_tokens, 0), coalesce(result.output_tokens, 0),
-            coalesce(result.reasoning_tokens, 0)
+            price, used.input_tokens, used.cache_read_tokens, used.cache_write_tokens, used.output_tokens,
+            used.reasoning_tokens
         )
-    from unnest(results) as result, public.prices as price
+    from unnest(results) as result
+    cross join public.prices as price
+    cross join lateral (
+        select
+            coalesce(result.input_tokens, 0) as input_tokens, coalesce(result.cache_read_tokens, 0) as cache_read_tokens,
+            coalesce(result.cache_write_tokens, 0) as cache_write_tokens,
+            coalesce(result.output_tokens, 0) as output_tokens, coalesce(result.reasoning_tokens, 0) as reasoning_tokens
+    ) as used
     where inference.id = result.inference_id and inference.routing_outcome_id = result.routing_outcome_id
         and inference.status = 'open' and price.id = inference.price_id;
 
@@ -135,76 +168,112 @@ begin
 end
 $$;
 
--- Completes open decisions: links the last attempt that was really made and settles. Where none was made, the rule says
--- so; an override is for that case only and cannot hide an attempt. The caller holds the wallets' locks.
+-- Completes open decisions: links the last attempt that was really made, releases the reservation and moves the charge
+-- to the ledger. Where no attempt was made the rule says so; an override is for that case only and cannot hide one. The
+-- tenant pays for the linked attempt, at most its bound, and nothing for what a fault of ours or a crash left. The caller
+-- holds the wallets' locks.
 create function private.close_decisions(closings private.closing []) returns void
-language plpgsql volatile set search_path = '' as $$
+language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
+declare
+    moment constant timestamptz := clock_timestamp();
+    closed private.movement[];
 begin
     update public.inferences as inference
-    set status = 'abandoned', finished_at = now()
+    set status = 'abandoned', finished_at = moment
     from unnest(closings) as closing
     where inference.routing_outcome_id = closing.decision_id and inference.status = 'open';
 
-    update public.routing_outcomes as decision
-    set
-        outcome_status = closing.outcome_status,
-        completed_at = now(),
-        inference_id = made.id,
-        decision_rule = case
-            when made.id is null then coalesce(closing.decision_rule_override, 'failed_pre_dispatch')
-            else decision.requested_rule
-        end,
-        refusal = coalesce(closing.refusal, decision.refusal),
-        charge_nano_usd = least(coalesce(made.cost_nano_usd, 0), decision.reserved_nano_usd)
-    from unnest(closings) as closing
-    left join lateral (
-        select inference.id, inference.cost_nano_usd
-        from public.inferences as inference
-        where inference.routing_outcome_id = closing.decision_id and inference.status <> 'not_sent'
-        order by inference.attempt_number desc
-        limit 1
-    ) as made on true
-    where decision.id = closing.decision_id and decision.outcome_status is null;
+    with completed as (
+        update public.routing_outcomes as decision
+        set
+            outcome_status = closing.outcome_status,
+            completed_at = moment,
+            inference_id = made.id,
+            decision_rule = case
+                when made.id is null then coalesce(closing.decision_rule_override, 'failed_pre_dispatch')
+                else decision.requested_rule
+            end,
+            passed_over = decision.passed_over || coalesce(closing.passed_over, '[]'),
+            refusal = coalesce(closing.refusal, decision.refusal),
+            charge_nano_usd = case
+                when closing.outcome_status in ('failed_other', 'abandoned') then 0
+                else coalesce(least(made.cost_nano_usd, made.bound_nano_usd), 0)
+            end
+        from unnest(closings) as closing
+        left join lateral (
+            select inference.id, inference.cost_nano_usd, inference.bound_nano_usd
+            from public.inferences as inference
+            where inference.routing_outcome_id = closing.decision_id and inference.status <> 'not_sent'
+            order by inference.attempt_number desc
+            limit 1
+        ) as made on true
+        where decision.id = closing.decision_id and decision.outcome_status is null
+        returning decision.*
+    )
 
-    perform private.settle(array(select closing.decision_id from unnest(closings) as closing));
+    select array_agg(
+        (id, organization_id, agent_id, opened_at, -reserved_nano_usd, charge_nano_usd)::private.movement
+    )
+    into closed
+    from completed;
+
+    perform private.move(closed);
+
+    insert into public.ledger_entries (
+        id, organization_id, kind, debit_account, credit_account, amount_nano_usd, routing_outcome_id, agent_id, opened_at
+    )
+    select
+        movement.decision_id, movement.organization_id, 'settlement', 'wallet', 'usage', movement.charged_nano_usd,
+        movement.decision_id, movement.agent_id, movement.opened_at
+    from unnest(closed) as movement
+    where movement.charged_nano_usd > 0;
 end
 $$;
 
--- Refusals that have nothing to do with money: a key or membership that ended meanwhile, an agent switched off.
+-- Refusals that have nothing to do with money: a key or membership that ended meanwhile, an agent switched off. One an
+-- item, the key before the agent: whoever holds a dead key need not learn more.
 create function private.caller_refusals(openings private.decision_opening []) returns setof private.refusal
-language plpgsql stable set search_path = '' as $$
-#variable_conflict use_column
+language plpgsql stable set search_path = pg_catalog, pg_temp as $$
 begin
     return query
-    select opening.id, opening.organization_id, 'rejected_key', null::jsonb
-    from unnest(openings) as opening
-    left join public.api_keys as key
-        on opening.api_key_id = key.id and opening.agent_id = key.agent_id and key.revoked_at is null
-        and (key.expires_at is null or key.expires_at > now())
-    left join public.organization_members as member
-        on opening.user_id = member.user_id and opening.organization_id = member.organization_id
-    where key.id is null and member.user_id is null
-    union all
-    select opening.id, opening.organization_id, 'rejected_inactive', null::jsonb
-    from unnest(openings) as opening
-    inner join public.agents as agent on opening.agent_id = agent.id and not agent.active;
+        select
+            opening.id, opening.organization_id,
+            case when key.id is null and member.user_id is null then 'rejected_key' else 'rejected_inactive' end,
+            null::jsonb
+        from unnest(openings) as opening
+        inner join public.agents as agent on opening.agent_id = agent.id
+        left join public.api_keys as key
+            on opening.api_key_id = key.id and opening.agent_id = key.agent_id and key.revoked_at is null
+            and (key.expires_at is null or key.expires_at > now())
+        left join public.organization_members as member
+            on opening.user_id = member.user_id and opening.organization_id = member.organization_id
+        where (key.id is null and member.user_id is null) or not agent.active;
 end
 $$;
 
--- Opens decisions. Answers: {id, outcome_status (null: open), refusal, error (null, or what is unknown; no row then)}.
+-- Opens decisions. Answers: {id, outcome_status (null: open), refusal, error}. An error is `unknown_agent_or_price` (no
+-- row is written) or `id_taken` (the decision is there, with another first attempt or bound).
 create function public.insert_decisions(items jsonb) returns jsonb
-language plpgsql volatile security definer set search_path = '' set lock_timeout = '4s'
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '4s'
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
-    openings private.decision_opening[] := array(
-        select opening from jsonb_populate_recordset(null::private.decision_opening, items) as opening
+    openings constant private.decision_opening[] := array(
+        -- Without what only the row needs: the array is unnested again and again, and these are most of an item.
+        select jsonb_populate_record(
+            null::private.decision_opening,
+            (item - '{routing_request,candidates,passed_over}'::text[]) || jsonb_build_object('place', number - 1)
+        )
+        from jsonb_array_elements(items) with ordinality as item (item, number)
+        order by number
     );
+    moment timestamptz;
     fresh private.decision_opening[];
+    accepted private.decision_opening[];
     refusals private.refusal[];
 begin
     perform private.lock_wallets(array(select opening.organization_id from unnest(openings) as opening));
+    moment := clock_timestamp();
 
-    -- An item that stands twice in a batch, as a repeated one may, is one item.
     fresh := array(
         select distinct on (opening.id) opening
         from unnest(openings) as opening
@@ -217,62 +286,70 @@ begin
                 select from public.prices as price
                 where price.id = opening.price_id and price.candidate_id = opening.candidate_id
             ))
+        order by opening.id, opening.place
     );
-    refusals := array(
-        select distinct on (refusal.decision_id) refusal from private.caller_refusals(fresh) as refusal
-        -- The key before the agent: whoever holds a dead key need not learn more.
-        order by refusal.decision_id, refusal.outcome_status desc
-    );
+    refusals := array(select refusal from private.caller_refusals(fresh) as refusal);
     refusals := refusals || array(
         select refusal from private.take_holds(array(
-            select (opening.id, opening.organization_id, opening.agent_id, now(), opening.bound_nano_usd, 0)::private.movement
+            select (
+                opening.id, opening.organization_id, opening.agent_id, moment, opening.bound_nano_usd, 0
+            )::private.movement
             from unnest(fresh) as opening
             where opening.inference_id is not null
                 and opening.id not in (select refusal.decision_id from unnest(refusals) as refusal)
         )) as refusal
     );
+    accepted := array(
+        select opening from unnest(fresh) as opening
+        where opening.id not in (select refusal.decision_id from unnest(refusals) as refusal)
+    );
 
     insert into public.routing_outcomes (
-        id, organization_id, agent_id, api_key_id, user_id, lease_expires_at, requested_model, requested_rule,
-        decision_rule, floor, task, stream, catalogue_version, routing_request, candidates,
-        reserved_nano_usd, outcome_status, refusal, completed_at, charge_nano_usd
+        id, organization_id, agent_id, api_key_id, user_id, opened_at, lease_expires_at, requested_model,
+        requested_rule, decision_rule, floor, task, stream, catalogue_version, routing_request, candidates,
+        passed_over, reserved_nano_usd, outcome_status, refusal, completed_at, charge_nano_usd
     )
     select
-        opening.id, opening.organization_id, opening.agent_id, opening.api_key_id, opening.user_id,
-        now() + make_interval(secs => opening.lease_seconds), opening.requested_model, opening.requested_rule,
+        opening.id, opening.organization_id, opening.agent_id, opening.api_key_id, opening.user_id, moment,
+        moment + make_interval(secs => opening.lease_seconds), opening.requested_model, opening.requested_rule,
         case when refusal.decision_id is null then opening.requested_rule else 'failed_pre_dispatch' end,
-        opening.floor, opening.task, opening.stream, opening.catalogue_version, opening.routing_request,
-        opening.candidates,
+        opening.floor, opening.task, opening.stream, opening.catalogue_version,
+        items -> opening.place -> 'routing_request', items -> opening.place -> 'candidates',
+        coalesce(items -> opening.place -> 'passed_over', '[]'),
         case
             when refusal.decision_id is null and opening.inference_id is not null then opening.bound_nano_usd else 0
         end,
         refusal.outcome_status, refusal.detail,
-        case when refusal.decision_id is not null then now() end,
+        case when refusal.decision_id is not null then moment end,
         case when refusal.decision_id is not null then 0 end
     from unnest(fresh) as opening
     left join unnest(refusals) as refusal on opening.id = refusal.decision_id;
 
-    insert into public.inferences (
-        id, organization_id, routing_outcome_id, attempt_number, candidate_id, provider, model, price_id, bound_nano_usd
-    )
-    select
-        opening.inference_id, opening.organization_id, opening.id, 1, candidate.id, candidate.provider,
-        candidate.model, opening.price_id, opening.bound_nano_usd
-    from unnest(fresh) as opening
-    inner join public.candidates as candidate on opening.candidate_id = candidate.id
-    where opening.inference_id is not null
-        and opening.id not in (select refusal.decision_id from unnest(refusals) as refusal);
+    perform private.insert_attempts(array(
+        select (
+            opening.place, opening.id, opening.organization_id, opening.lease_seconds, opening.inference_id,
+            opening.candidate_id, opening.price_id, opening.bound_nano_usd, null, null
+        )::private.attempt_opening
+        from unnest(accepted) as opening
+    ));
 
     return (
         select coalesce(jsonb_agg(jsonb_build_object(
             'id', opening.id,
             'outcome_status', decision.outcome_status,
             'refusal', decision.refusal,
-            'error', case when decision.id is null then 'unknown_agent_or_price' end
-        ) order by opening.ordinality), '[]')
-        from unnest(openings) with ordinality as opening
+            'error', case
+                when decision.id is null then 'unknown_agent_or_price'
+                when decision.outcome_status is null and opening.inference_id is not null and inference.id is null
+                    then 'id_taken'
+            end
+        ) order by opening.place), '[]')
+        from unnest(openings) as opening
         left join public.routing_outcomes as decision
             on opening.id = decision.id and opening.organization_id = decision.organization_id
+        left join public.inferences as inference
+            on opening.inference_id = inference.id and opening.id = inference.routing_outcome_id
+            and opening.bound_nano_usd = inference.bound_nano_usd
     );
 end
 $$;
@@ -280,19 +357,25 @@ $$;
 comment on function public.insert_decisions is 'Opens decisions: record, reservation and first attempt in one transaction.';
 
 -- Goes on to the next attempt of open decisions.
--- Answers: {id, inference_id, opened, outcome_status, refusal}; opened is false where the reservation could not be raised
--- (the decision is then completed) or the decision was no longer open.
+-- Answers: {id, inference_id, opened, outcome_status, refusal, error}. `opened` is false where the reservation could not
+-- be raised, and the decision is then completed, or where it was completed before. An error is `unknown_decision`,
+-- `unknown_price`, or `unfit_attempt`: the previous attempt is not an open one of this decision that failed.
 create function public.insert_attempts(items jsonb) returns jsonb
-language plpgsql volatile security definer set search_path = '' set lock_timeout = '4s'
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '4s'
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
-    openings private.attempt_opening[] := array(
-        select opening from jsonb_populate_recordset(null::private.attempt_opening, items) as opening
+    openings constant private.attempt_opening[] := array(
+        select jsonb_populate_record(null::private.attempt_opening, item || jsonb_build_object('place', number - 1))
+        from jsonb_array_elements(items) with ordinality as item (item, number)
+        order by number
     );
+    moment timestamptz;
     fresh private.attempt_opening[];
+    accepted private.attempt_opening[];
     refusals private.refusal[];
 begin
     perform private.lock_wallets(array(select opening.organization_id from unnest(openings) as opening));
+    moment := clock_timestamp();
 
     fresh := array(
         select distinct on (opening.decision_id) opening
@@ -302,7 +385,11 @@ begin
             and decision.outcome_status is null
         inner join public.prices as price
             on opening.price_id = price.id and opening.candidate_id = price.candidate_id
-        where not exists (select from public.inferences as known where known.id = opening.inference_id)
+        inner join public.inferences as previous
+            on (opening.previous ->> 'inference_id')::uuid = previous.id
+            and opening.decision_id = previous.routing_outcome_id and previous.status = 'open'
+        where opening.previous ->> 'status' in ('failed', 'not_sent')
+        order by opening.decision_id, opening.place
     );
     perform private.finish_attempts(array(
         select jsonb_populate_record(
@@ -320,47 +407,51 @@ begin
             inner join public.routing_outcomes as decision on opening.decision_id = decision.id
         )) as refusal
     );
+    accepted := array(
+        select opening from unnest(fresh) as opening
+        where opening.decision_id not in (select refusal.decision_id from unnest(refusals) as refusal)
+    );
 
     update public.routing_outcomes as decision
     set
         reserved_nano_usd = greatest(decision.reserved_nano_usd, opening.bound_nano_usd),
-        lease_expires_at = now() + make_interval(secs => opening.lease_seconds)
-    from unnest(fresh) as opening
-    where decision.id = opening.decision_id
-        and decision.id not in (select refusal.decision_id from unnest(refusals) as refusal);
+        lease_expires_at = moment + make_interval(secs => opening.lease_seconds),
+        passed_over = decision.passed_over || coalesce(opening.passed_over, '[]')
+    from unnest(accepted) as opening
+    where decision.id = opening.decision_id;
 
-    insert into public.inferences (
-        id, organization_id, routing_outcome_id, attempt_number, candidate_id, provider, model, price_id, bound_nano_usd
-    )
-    select
-        opening.inference_id, opening.organization_id, opening.decision_id,
-        (
-            select coalesce(max(earlier.attempt_number), 0) + 1 from public.inferences as earlier
-            where earlier.routing_outcome_id = opening.decision_id
-        ),
-        candidate.id, candidate.provider, candidate.model, opening.price_id, opening.bound_nano_usd
-    from unnest(fresh) as opening
-    inner join public.candidates as candidate on opening.candidate_id = candidate.id
-    where opening.decision_id not in (select refusal.decision_id from unnest(refusals) as refusal);
+    perform private.insert_attempts(accepted);
 
     perform private.close_decisions(array(
-        select (refusal.decision_id, refusal.outcome_status, null, refusal.detail)::private.closing
-        from unnest(refusals) as refusal
+        select (
+            opening.decision_id, refusal.outcome_status, null, opening.passed_over, refusal.detail
+        )::private.closing
+        from unnest(fresh) as opening
+        inner join unnest(refusals) as refusal on opening.decision_id = refusal.decision_id
     ));
 
     return (
         select coalesce(jsonb_agg(jsonb_build_object(
             'id', opening.decision_id,
             'inference_id', opening.inference_id,
-            'opened', inference.id is not null,
+            'opened', inference.id is not null and decision.outcome_status is null,
             'outcome_status', decision.outcome_status,
-            'refusal', decision.refusal
-        ) order by opening.ordinality), '[]')
-        from unnest(openings) with ordinality as opening
+            'refusal', decision.refusal,
+            'error', case
+                when decision.id is null then 'unknown_decision'
+                when decision.outcome_status is not null or inference.id is not null then null
+                when price.id is null then 'unknown_price'
+                else 'unfit_attempt'
+            end
+        ) order by opening.place), '[]')
+        from unnest(openings) as opening
         left join public.routing_outcomes as decision
             on opening.decision_id = decision.id and opening.organization_id = decision.organization_id
         left join public.inferences as inference
             on opening.inference_id = inference.id and opening.decision_id = inference.routing_outcome_id
+            and opening.bound_nano_usd = inference.bound_nano_usd
+        left join public.prices as price
+            on opening.price_id = price.id and opening.candidate_id = price.candidate_id
     );
 end
 $$;
@@ -369,34 +460,48 @@ comment on function public.insert_attempts is
 'Finishes the previous attempt of open decisions, raises the reservation and writes the next attempt.';
 
 -- Completes decisions; completing twice is completing once.
--- Answers: {id, outcome_status, decision_rule, inference_id, charge_nano_usd}, all null for an unknown decision.
+-- Answers: {id, outcome_status, decision_rule, inference_id, charge_nano_usd, error}. An error is `unknown_decision`, or
+-- `unfit_attempt`: the attempt is not an open one of this decision, or one of the two succeeded and the other did not.
 create function public.complete_decisions(items jsonb) returns jsonb
-language plpgsql volatile security definer set search_path = '' set lock_timeout = '4s'
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '4s'
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
-    completions private.completion[] := array(
-        select completion from jsonb_populate_recordset(null::private.completion, items) as completion
+    completions constant private.completion[] := array(
+        -- A null is as good as nothing: in JSON it would be a value.
+        select jsonb_populate_record(
+            null::private.completion, jsonb_strip_nulls(item) || jsonb_build_object('place', number - 1)
+        )
+        from jsonb_array_elements(items) with ordinality as item (item, number)
+        order by number
     );
     fresh private.completion[];
 begin
     perform private.lock_wallets(array(select completion.organization_id from unnest(completions) as completion));
 
     fresh := array(
-        select completion
+        select distinct on (completion.id) completion
         from unnest(completions) as completion
         inner join public.routing_outcomes as decision
             on completion.id = decision.id and completion.organization_id = decision.organization_id
-        where decision.outcome_status is null
+            and decision.outcome_status is null
+        left join public.inferences as attempt
+            on (completion.attempt ->> 'inference_id')::uuid = attempt.id
+            and completion.id = attempt.routing_outcome_id and attempt.status = 'open'
+        where (completion.attempt is null or attempt.id is not null)
+            and (completion.outcome_status = 'succeeded') = (coalesce(completion.attempt ->> 'status', '') = 'succeeded')
+        order by completion.id, completion.place
     );
     perform private.finish_attempts(array(
         select jsonb_populate_record(
             null::private.attempt_result, completion.attempt || jsonb_build_object('routing_outcome_id', completion.id)
         )
         from unnest(fresh) as completion
-        where jsonb_typeof(completion.attempt) = 'object'
+        where completion.attempt is not null
     ));
     perform private.close_decisions(array(
-        select (completion.id, completion.outcome_status, completion.decision_rule_override, null)::private.closing
+        select (
+            completion.id, completion.outcome_status, completion.decision_rule_override, completion.passed_over, null
+        )::private.closing
         from unnest(fresh) as completion
     ));
 
@@ -406,9 +511,13 @@ begin
             'outcome_status', decision.outcome_status,
             'decision_rule', decision.decision_rule,
             'inference_id', decision.inference_id,
-            'charge_nano_usd', decision.charge_nano_usd
-        ) order by completion.ordinality), '[]')
-        from unnest(completions) with ordinality as completion
+            'charge_nano_usd', decision.charge_nano_usd,
+            'error', case
+                when decision.id is null then 'unknown_decision'
+                when decision.outcome_status is null then 'unfit_attempt'
+            end
+        ) order by completion.place), '[]')
+        from unnest(completions) as completion
         left join public.routing_outcomes as decision
             on completion.id = decision.id and completion.organization_id = decision.organization_id
     );
@@ -418,65 +527,48 @@ $$;
 comment on function public.complete_decisions is
 'Finishes the last attempt of open decisions, links the one really made and settles, in one transaction.';
 
--- Closes up to `batch_size` decisions whose lease has run out. Returns how many.
+-- Closes up to `batch_size` decisions whose lease has run out, oldest first. Returns how many.
 create function public.sweep_decisions(batch_size integer) returns integer
-language plpgsql volatile security definer set search_path = '' set lock_timeout = '4s'
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '4s'
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
-    late uuid[] := array(
-        select id from public.routing_outcomes
-        where outcome_status is null and lease_expires_at < now()
-        order by lease_expires_at
-        limit batch_size
-    );
     locked uuid[];
-    expired uuid[];
+    late uuid[];
 begin
     -- One sweeper at a time; the others have nothing to do.
     if not pg_try_advisory_xact_lock(hashtextextended('clearfloor.sweep_decisions', 0)) then
         return 0;
     end if;
-    -- A wallet that somebody holds is left for the next sweep: it must not keep the others' from being closed.
+    -- The wallets first: one that somebody holds is left for the next sweep, and must not keep the others' decisions from
+    -- being closed, however many late ones it has.
     locked := array(
         select organization_id from public.wallets
-        where organization_id in (select organization_id from public.routing_outcomes where id = any(late))
+        where organization_id in (
+            select organization_id from public.routing_outcomes
+            where outcome_status is null and lease_expires_at < now()
+        )
         order by organization_id
         for no key update skip locked
     );
-    -- Asked again under the lock: a completion may have come first.
-    expired := array(
+    late := array(
         select id from public.routing_outcomes
-        where id = any(late) and organization_id = any(locked) and outcome_status is null and lease_expires_at < now()
+        where outcome_status is null and lease_expires_at < now() and organization_id = any(locked)
+        order by lease_expires_at
+        limit batch_size
     );
     perform private.close_decisions(array(
-        select (id, 'abandoned', null, null)::private.closing from unnest(expired) as id
+        select (id, 'abandoned', null, null, null)::private.closing from unnest(late) as id
     ));
-    return cardinality(expired);
+    return cardinality(late);
 end
 $$;
 
 comment on function public.sweep_decisions is 'Closes what a crash left open past its lease: reservation released, nothing charged.';
 
-grant create on schema private, public to clearfloor_writer;
-alter type private.decision_opening owner to clearfloor_writer;
-alter type private.attempt_opening owner to clearfloor_writer;
-alter type private.attempt_result owner to clearfloor_writer;
-alter type private.completion owner to clearfloor_writer;
-alter type private.closing owner to clearfloor_writer;
-alter function private.finish_attempts(private.attempt_result []) owner to clearfloor_writer;
-alter function private.close_decisions(private.closing []) owner to clearfloor_writer;
-alter function private.caller_refusals(private.decision_opening []) owner to clearfloor_writer;
-alter function public.insert_decisions(jsonb) owner to clearfloor_writer;
-alter function public.insert_attempts(jsonb) owner to clearfloor_writer;
-alter function public.complete_decisions(jsonb) owner to clearfloor_writer;
-alter function public.sweep_decisions(integer) owner to clearfloor_writer;
-revoke create on schema private, public from clearfloor_writer;
-
-revoke execute on function public.insert_decisions(jsonb) from public, anon, authenticated;
-revoke execute on function public.insert_attempts(jsonb) from public, anon, authenticated;
-revoke execute on function public.complete_decisions(jsonb) from public, anon, authenticated;
-revoke execute on function public.sweep_decisions(integer) from public, anon, authenticated;
 grant execute on function public.insert_decisions(jsonb) to service_role;
 grant execute on function public.insert_attempts(jsonb) to service_role;
 grant execute on function public.complete_decisions(jsonb) to service_role;
 grant execute on function public.sweep_decisions(integer) to service_role;
+
+reset role;
+revoke create on schema private, public from clearfloor_writer;

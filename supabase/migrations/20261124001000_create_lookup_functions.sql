@@ -4,13 +4,16 @@
 set lock_timeout = '4s';
 set statement_timeout = '60s';
 
+grant create on schema private, public to clearfloor_writer;
+set role clearfloor_writer;
+
 -- The agent that an API key speaks for, or no row. A revoked or expired key is as good as unknown.
 create function public.find_caller_by_key(key_hash text)
 returns table (
     organization_id uuid, agent_id uuid, api_key_id uuid, user_id uuid, default_floor double precision,
     default_max_output_tokens bigint
 )
-language sql stable security invoker set search_path = '' as $$
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
     select key.organization_id, key.agent_id, key.id, null::uuid, agent.default_floor, agent.default_max_output_tokens
     from public.api_keys as key
     inner join public.agents as agent on key.agent_id = agent.id
@@ -28,7 +31,7 @@ returns table (
     organization_id uuid, agent_id uuid, api_key_id uuid, user_id uuid, default_floor double precision,
     default_max_output_tokens bigint
 )
-language sql stable security invoker set search_path = '' as $$
+language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
     select
         member.organization_id, agent.id, null::uuid, member.user_id, agent.default_floor,
         agent.default_max_output_tokens
@@ -50,7 +53,7 @@ comment on function public.find_caller_by_user is 'Resolves a member, and an age
 -- The catalogue as it is now: every enabled candidate with its current price and its model's qualities. A candidate
 -- without a current price is not in it: no price, no route.
 create function private.current_catalogue() returns jsonb
-language sql stable set search_path = '' as $$
+language sql stable set search_path = pg_catalog, pg_temp as $$
     select coalesce(jsonb_agg(jsonb_build_object(
         'id', candidate.id,
         'provider', candidate.provider,
@@ -60,6 +63,7 @@ language sql stable set search_path = '' as $$
         'base_url', provider.base_url,
         'api_key_variable', provider.api_key_variable,
         'output_limit_field', provider.output_limit_field,
+        'refused_fields', provider.refused_fields,
         'context_window_tokens', candidate.context_window_tokens,
         'max_output_tokens', candidate.max_output_tokens,
         'input_overhead_tokens', candidate.input_overhead_tokens,
@@ -86,7 +90,7 @@ $$;
 -- The current catalogue as a numbered snapshot, kept for ever so that decisions can be computed again. `candidates` is
 -- null if the caller knows the version already. Cooldowns come with it: backends share them.
 create function public.read_catalogue(known_version bigint default null) returns jsonb
-language plpgsql volatile security definer set search_path = '' as $$
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
 declare
     content constant jsonb := private.current_catalogue();
     content_digest constant bytea := sha256(convert_to(content::text, 'UTF8'));
@@ -111,14 +115,9 @@ $$;
 comment on function public.read_catalogue is
 'The current catalogue snapshot {version, candidates, cooldowns}; cooldowns in seconds from now, by candidate.';
 
-grant create on schema private, public to clearfloor_writer;
-alter function private.current_catalogue() owner to clearfloor_writer;
-alter function public.read_catalogue(bigint) owner to clearfloor_writer;
-revoke create on schema private, public from clearfloor_writer;
-
-revoke execute on function public.find_caller_by_key(text) from public, anon, authenticated;
-revoke execute on function public.find_caller_by_user(uuid, uuid, text) from public, anon, authenticated;
-revoke execute on function public.read_catalogue(bigint) from public, anon, authenticated;
 grant execute on function public.find_caller_by_key(text) to service_role;
 grant execute on function public.find_caller_by_user(uuid, uuid, text) to service_role;
 grant execute on function public.read_catalogue(bigint) to service_role;
+
+reset role;
+revoke create on schema private, public from clearfloor_writer;

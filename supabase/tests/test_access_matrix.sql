@@ -5,7 +5,7 @@ select plan(250);
 -- What each role is granted. A table or function that is missing here is found below.
 create temp table tables (table_name text primary key, tenant_column text, member text [], backend text [], writer text []);
 insert into tables values
-('organizations', 'id', '{SELECT}', '{SELECT,INSERT,UPDATE,DELETE}', '{SELECT}'),
+('organizations', 'id', '{SELECT}', '{SELECT,INSERT,UPDATE}', '{SELECT}'),
 ('organization_members', 'organization_id', '{SELECT}', '{SELECT,INSERT,UPDATE,DELETE}', '{SELECT}'),
 ('agents', 'organization_id', '{SELECT}', '{SELECT,INSERT,UPDATE,DELETE}', '{SELECT}'),
 ('api_keys', 'organization_id', '{}', '{SELECT,INSERT,UPDATE,DELETE}', '{SELECT}'),

@@ -1,6 +1,6 @@
 -- Completing decisions: the attempt that is named, the charge, and that twice is once.
 begin;
-select plan(57);
+select plan(65);
 
 -- Ids are hashes of names: the same in every run, and nobody else's.
 create function pg_temp.id(name text) returns uuid language sql immutable return md5('clearfloor pgtap ' || name)::uuid;
@@ -108,18 +108,19 @@ $$;
 -- Completes in one call; returns how each was answered.
 create function pg_temp.complete(variadic items jsonb []) returns text [] language sql as $$
     select array_agg(
-        concat_ws(' ', answer ->> 'outcome_status', 'by', answer ->> 'decision_rule', 'for', answer ->> 'charge_nano_usd')
+        concat_ws(' ', answer ->> 'outcome_status', 'by', answer ->> 'decision_rule', 'for', answer ->> 'charge_nano_usd', answer ->> 'error')
         order by place
     )
     from jsonb_array_elements(public.complete_decisions(to_jsonb(items))) with ordinality as answers (answer, place)
 $$;
 
--- Goes on to the next attempt, at the same bound.
-create function pg_temp.go_on(decision text, number integer, previous jsonb) returns boolean language sql as $$
+-- Goes on to the next attempt, at the same bound unless another one is given.
+create function pg_temp.go_on(decision text, number integer, previous jsonb, bound bigint default 100)
+returns boolean language sql as $$
     select (public.insert_attempts(jsonb_build_array(jsonb_build_object(
         'decision_id', pg_temp.id(decision), 'organization_id', pg_temp.id('acme'), 'lease_seconds', 60,
         'inference_id', pg_temp.id(format('%s attempt %s', decision, number)), 'candidate_id', pg_temp.id('candidate'),
-        'price_id', pg_temp.id('price'), 'bound_nano_usd', 100,
+        'price_id', pg_temp.id('price'), 'bound_nano_usd', bound,
         'previous', pg_temp.result(format('%s attempt %s', decision, number - 1), previous)
     ))) -> 0 ->> 'opened')::boolean
 $$;
@@ -138,38 +139,47 @@ select is(
     public.complete_decisions(jsonb_build_array(pg_temp.completion('call'))),
     jsonb_build_array(jsonb_build_object(
         'id', pg_temp.id('call'), 'outcome_status', 'succeeded', 'decision_rule', 'cheapest_clearing_floor',
-        'inference_id', pg_temp.id('call attempt 1'), 'charge_nano_usd', 16
+        'inference_id', pg_temp.id('call attempt 1'), 'charge_nano_usd', 16, 'error', null
     )),
     'a decision is completed: its outcome, its rule, the inference that carried it out, and the charge'
 );
 select results_eq(
     $$
-        select outcome_status, decision_rule, inference_id, completed_at, charge_nano_usd, reserved_nano_usd
+        select
+            outcome_status, decision_rule, inference_id, completed_at between opened_at and clock_timestamp(), charge_nano_usd,
+            reserved_nano_usd
         from public.routing_outcomes where id = pg_temp.id('call')
     $$,
     $$
         values (
-            'succeeded', 'cheapest_clearing_floor', pg_temp.id('call attempt 1'), now(), 16::bigint, 100::bigint
+            'succeeded', 'cheapest_clearing_floor', pg_temp.id('call attempt 1'), true, 16::bigint, 100::bigint
         )
     $$,
     'the record says what was answered'
 );
 select results_eq(
     $$
-        select status, finished_at, http_status::integer, input_tokens, output_tokens, usage_source, cost_nano_usd,
-            overrun_nano_usd
+        select
+            status, finished_at between opened_at and clock_timestamp(), http_status::integer, input_tokens, output_tokens,
+            usage_source, cost_nano_usd, overrun_nano_usd
         from public.inferences where id = pg_temp.id('call attempt 1')
     $$,
-    $$values ('succeeded', now(), 200, 10::bigint, 2::bigint, 'provider', 16::bigint, 0::bigint)$$,
+    $$values ('succeeded', true, 200, 10::bigint, 2::bigint, 'provider', 16::bigint, 0::bigint)$$,
     'its attempt is finished with its tokens and their cost'
 );
 select results_eq(
     $$
-        select organization_id, kind, debit_account, credit_account, amount_nano_usd, routing_outcome_id
-        from public.ledger_entries where id = pg_temp.id('call')
+        select entry.organization_id, kind, debit_account, credit_account, amount_nano_usd, entry.agent_id, entry.opened_at
+        from public.ledger_entries as entry
+        inner join public.routing_outcomes as decision
+            on entry.routing_outcome_id = decision.id and entry.opened_at = decision.opened_at
+        where entry.id = pg_temp.id('call')
     $$,
-    $$values (pg_temp.id('acme'), 'settlement', 'wallet', 'usage', 16::bigint, pg_temp.id('call'))$$,
-    'the charge is one entry of the ledger, under the decision''s id'
+    $$
+        select pg_temp.id('acme'), 'settlement', 'wallet', 'usage', 16::bigint, pg_temp.id('acme agent'), opened_at
+        from public.routing_outcomes where id = pg_temp.id('call')
+    $$,
+    'the charge is one entry of the ledger, under the decision''s id, and says which caps it counts in'
 );
 select is(pg_temp.wallet('acme'), '9984 of which 0 held', 'the wallet pays the charge and holds nothing any more');
 select is_empty('select pg_temp.wrong_books()', 'after a completion the books are right');
@@ -200,17 +210,18 @@ select is(
     pg_temp.complete(pg_temp.completion('greedy', '{}', jsonb_build_object(
         'inference_id', pg_temp.id('honest attempt 1'), 'routing_outcome_id', pg_temp.id('honest')
     ))),
-    array['succeeded by cheapest_clearing_floor for 0'], 'a completion that reports somebody else''s attempt charges nothing'
+    array['by cheapest_clearing_floor for unfit_attempt'], 'a completion that reports somebody else''s attempt is refused'
 );
 select is(
     concat_ws(' ', pg_temp.attempt('greedy attempt 1', 'status'), pg_temp.attempt('honest attempt 1', 'status')),
-    'abandoned open', 'its own attempt is abandoned, and the other one stays as it was'
+    'open open', 'both attempts stay as they were'
 );
 select is(
-    pg_temp.complete(pg_temp.completion('honest')), array['succeeded by cheapest_clearing_floor for 16'],
-    'the other decision is completed by its own report'
+    pg_temp.complete(pg_temp.completion('honest'), pg_temp.completion('greedy')),
+    array['succeeded by cheapest_clearing_floor for 16', 'succeeded by cheapest_clearing_floor for 16'],
+    'each decision is completed by its own report'
 );
-select is(pg_temp.wallet('acme'), '9952 of which 0 held', 'the other decision is paid for its own attempt');
+select is(pg_temp.wallet('acme'), '9936 of which 0 held', 'each decision is paid for its own attempt');
 
 -- Every class of token has its price, and the sum is rounded up once.
 select is(pg_temp.open(pg_temp.opening('classes')), array[null], 'a decision is open');
@@ -250,12 +261,53 @@ select is(pg_temp.attempt('failed over attempt 1', 'status'), 'failed', 'the att
 select is(pg_temp.open(pg_temp.opening('mixed up')), array[null], 'a decision is open');
 select ok(pg_temp.go_on('mixed up', 2, '{}'), 'its first attempt failed');
 select is(
-    pg_temp.complete(pg_temp.completion('mixed up', '{"outcome_status": "failed_other"}')),
-    array['failed_other by cheapest_clearing_floor for 0'], 'a completion brings news of the first attempt, not of the second'
+    pg_temp.complete(pg_temp.completion('mixed up', '{"outcome_status": "failed_provider_error"}', '{"status": "failed"}')),
+    array['by cheapest_clearing_floor for unfit_attempt'], 'a completion that brings news of an attempt that is finished is refused'
 );
 select is(
     concat_ws(' ', pg_temp.attempt('mixed up attempt 1', 'status'), pg_temp.attempt('mixed up attempt 2', 'status')),
-    'failed abandoned', 'an attempt that is finished stays as it was finished, whatever comes later'
+    'failed open', 'an attempt that is finished stays as it was finished, and the one that is open stays open'
+);
+select is(
+    pg_temp.complete(pg_temp.completion('mixed up', '{"outcome_status": "failed_other"}', '{"status": "failed"}', 2)),
+    array['failed_other by cheapest_clearing_floor for 0'], 'a fault of ours is free, whatever it used'
+);
+
+-- What is said of the decision and of its attempt must agree.
+select is(
+    pg_temp.open(pg_temp.opening('said to be well'), pg_temp.opening('said to be bad'), pg_temp.opening('said twice')),
+    array[null, null, null], 'three decisions are open'
+);
+select is(
+    pg_temp.complete(
+        pg_temp.completion('said to be well', '{}', '{"status": "failed"}'),
+        pg_temp.completion('said to be well', '{"attempt": null}'),
+        pg_temp.completion('said to be bad', '{"outcome_status": "failed_provider_error"}')
+    ),
+    array['by cheapest_clearing_floor for unfit_attempt', 'by cheapest_clearing_floor for unfit_attempt', 'by cheapest_clearing_floor for unfit_attempt'],
+    'a decision has succeeded exactly when its attempt has'
+);
+select is(
+    pg_temp.complete(
+        pg_temp.completion('said twice', '{"outcome_status": "failed_provider_error"}', '{"status": "failed"}'),
+        pg_temp.completion('said twice'), pg_temp.completion('said to be well'), pg_temp.completion('said to be bad')
+    ),
+    array[
+        'failed_provider_error by cheapest_clearing_floor for 16', 'failed_provider_error by cheapest_clearing_floor for 16',
+        'succeeded by cheapest_clearing_floor for 16', 'succeeded by cheapest_clearing_floor for 16'
+    ],
+    'of two completions of one decision in a batch the first one counts, as a whole'
+);
+
+-- A dearer attempt that failed does not make a cheaper one dearer: what passes its own bound is the operator''s.
+select is(pg_temp.open(pg_temp.opening('cheaper later')), array[null], 'a decision is open');
+select ok(pg_temp.go_on('cheaper later', 2, '{}', 30), 'its first attempt, bound by 100, failed; the next one is bound by 30');
+select is(
+    pg_temp.complete(pg_temp.completion('cheaper later', '{}', '{"input_tokens": 50, "output_tokens": 0}', 2)),
+    array['succeeded by cheapest_clearing_floor for 30'], 'the charge ends at the bound of the attempt that answered'
+);
+select is(
+    pg_temp.attempt('cheaper later attempt 2', 'overrun_nano_usd'), '20', 'charge and overrun together are the cost'
 );
 select is(pg_temp.open(pg_temp.opening('not sent')), array[null], 'a decision is open');
 select ok(pg_temp.go_on('not sent', 2, '{}'), 'its first attempt failed');
@@ -345,19 +397,19 @@ select is(
         pg_temp.completion('mine', jsonb_build_object('organization_id', pg_temp.id('zenith'))),
         pg_temp.completion('sound')
     ),
-    array['by for', 'by for', 'succeeded by cheapest_clearing_floor for 16'],
+    array['by for unknown_decision', 'by for unknown_decision', 'succeeded by cheapest_clearing_floor for 16'],
     'an unknown decision, or another organization''s, is answered with nothing: the sound one beside it is completed'
 );
 select is(pg_temp.decision('mine', 'outcome_status'), null, 'no other organization can complete a decision');
 select throws_ok(
-    $$select pg_temp.complete(pg_temp.completion('mine', '{"outcome_status": "done"}'))$$, '23514',
+    $$select pg_temp.complete(pg_temp.completion('mine', '{"outcome_status": "done"}', '{"status": "failed"}'))$$, '23514',
     'new row for relation "routing_outcomes" violates check constraint "routing_outcomes_outcome_status_check"',
     'an unknown outcome is refused by the record'
 );
 select throws_ok(
     $$
         select pg_temp.complete(pg_temp.completion(
-            'mine', '{"decision_rule_override": "cheapest_clearing_floor"}', pg_temp.not_sent()
+            'mine', '{"outcome_status": "failed_other", "decision_rule_override": "cheapest_clearing_floor"}', pg_temp.not_sent()
         ))
     $$,
     '23514',

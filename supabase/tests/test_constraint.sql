@@ -1,7 +1,7 @@
 -- What the record itself refuses, whoever writes: the orphan rule outcome_requires_inference_when_model_chosen, and the
 -- checks and foreign keys that close what it leaves open.
 begin;
-select plan(57);
+select plan(62);
 
 -- Ids are hashes of names: the same in every run, and nobody else's.
 create function pg_temp.id(name text) returns uuid language sql immutable return md5('clearfloor pgtap ' || name)::uuid;
@@ -227,6 +227,20 @@ select throws_ok(
     'the inference that a decision names cannot be removed'
 );
 
+-- What an attempt was bound by stays as it was.
+select throws_ok(
+    $$update public.prices set input_nano_usd_per_mtok = 1 where id = pg_temp.id('price')$$, '23001',
+    'A row of prices is never changed; nothing was.', 'a price is never changed, whoever tries'
+);
+select pg_temp.refused_by_check(
+    format('insert into public.prices values (gen_random_uuid(), pg_temp.id(''candidate''), now() - interval ''1 day'', %s)', amounts),
+    'prices', 'prices_amounts_check', description
+)
+from (values
+    ('0, 0, 0, 0, -1, ''pgtap''', 'a price is not below zero'),
+    ('0, 0, 10000000000001, 0, 0, ''pgtap''', 'a price has a limit, so that no sum of costs overflows')
+) as part (amounts, description);
+
 -- An attempt is finished as a whole.
 select pg_temp.refused_by_check(
     format('update public.inferences set %s where id = pg_temp.id(''other attempt'')', change), 'inferences', name, description
@@ -238,7 +252,9 @@ from (values
         'status = ''succeeded'', finished_at = now()', 'inferences_succeeded_has_usage_check',
         'a succeeded attempt says where its token counts are from'
     ),
-    ('status = ''lost'', finished_at = now()', 'inferences_status_check', 'an attempt of unknown status is refused')
+    ('status = ''lost'', finished_at = now()', 'inferences_status_check', 'an attempt of unknown status is refused'),
+    ('cache_read_tokens = -1', 'inferences_tokens_check', 'no class of tokens is below zero'),
+    ('output_tokens = 1000000001', 'inferences_tokens_check', 'no call uses more than a billion tokens')
 ) as part (change, name, description);
 
 select * from finish();

@@ -1,6 +1,6 @@
 -- Failing over: the next attempt, the raised reservation, the refusal on the way, and the cooldown left behind.
 begin;
-select plan(54);
+select plan(59);
 
 -- Ids are hashes of names: the same in every run, and nobody else's.
 create function pg_temp.id(name text) returns uuid language sql immutable return md5('clearfloor pgtap ' || name)::uuid;
@@ -107,7 +107,7 @@ $$;
 
 -- Goes on in one call; returns how each was answered: whether the attempt is open, and what became of the decision.
 create function pg_temp.go_on(variadic items jsonb []) returns text [] language sql as $$
-    select array_agg(concat_ws(' ', answer ->> 'opened', answer ->> 'outcome_status') order by place)
+    select array_agg(concat_ws(' ', answer ->> 'opened', answer ->> 'outcome_status', answer ->> 'error') order by place)
     from jsonb_array_elements(public.insert_attempts(to_jsonb(items))) with ordinality as answers (answer, place)
 $$;
 
@@ -125,17 +125,17 @@ select is(
     public.insert_attempts(jsonb_build_array(pg_temp.next_attempt('call', 2, 150, '{"http_calls": 3, "http_status": 429}'))),
     jsonb_build_array(jsonb_build_object(
         'id', pg_temp.id('call'), 'inference_id', pg_temp.id('call attempt 2'), 'opened', true, 'outcome_status', null,
-        'refusal', null
+        'refusal', null, 'error', null
     )),
     'a decision goes on to its next attempt'
 );
 select results_eq(
     $$
         select status, http_calls::integer, http_status::integer, error_class, input_tokens, usage_source, cost_nano_usd,
-            finished_at
+            finished_at between opened_at and clock_timestamp()
         from public.inferences where id = pg_temp.id('call attempt 1')
     $$,
-    $$values ('failed', 3, 429, 'server_error', 10::bigint, 'provider', 10::bigint, now())$$,
+    $$values ('failed', 3, 429, 'server_error', 10::bigint, 'provider', 10::bigint, true)$$,
     'the attempt before is finished with what its caller saw'
 );
 select results_eq(
@@ -148,10 +148,11 @@ select results_eq(
 );
 select results_eq(
     $$
-        select reserved_nano_usd, lease_expires_at, outcome_status, inference_id
+        select
+            reserved_nano_usd, lease_expires_at - opened_at > interval '90 seconds', outcome_status, inference_id
         from public.routing_outcomes where id = pg_temp.id('call')
     $$,
-    $$values (150::bigint, now() + interval '90 seconds', null::text, null::uuid)$$,
+    $$values (150::bigint, true, null::text, null::uuid)$$,
     'the reservation is raised to the dearer attempt, the lease runs anew, and the decision stays open'
 );
 select is(pg_temp.wallet('acme'), '1000 of which 150 held', 'the wallet holds the raised reservation');
@@ -177,10 +178,12 @@ select is(
 );
 select results_eq(
     $$
-        select outcome_status, decision_rule, inference_id, charge_nano_usd, completed_at
+        select
+            outcome_status, decision_rule, inference_id, charge_nano_usd,
+            completed_at between opened_at and clock_timestamp()
         from public.routing_outcomes where id = pg_temp.id('call')
     $$,
-    $$values ('rejected_funds', 'cheapest_clearing_floor', pg_temp.id('call attempt 3'), 10::bigint, now())$$,
+    $$values ('rejected_funds', 'cheapest_clearing_floor', pg_temp.id('call attempt 3'), 10::bigint, true)$$,
     'a decision refused on its way keeps its rule, names its last attempt and is charged for it'
 );
 select is(
@@ -197,8 +200,8 @@ select is(
 );
 select is(pg_temp.wallet('acme'), '990 of which 0 held', 'a refused failover that is sent twice is settled once');
 select is(
-    pg_temp.go_on(pg_temp.next_attempt('call', 3, 20)), array['true rejected_funds'],
-    'an attempt whose answer was lost is known even after its decision was completed'
+    pg_temp.go_on(pg_temp.next_attempt('call', 3, 20)), array['false rejected_funds'],
+    'an attempt whose answer was lost is not to be made any more once its decision was completed'
 );
 select is(
     pg_temp.go_on(pg_temp.next_attempt('call', 5, 1)), array['false rejected_funds'],
@@ -253,6 +256,20 @@ select is(
 );
 select is_empty('select pg_temp.wrong_books()', 'after refused failovers the books are right');
 
+-- Who was passed over is kept, in the order of its turn.
+select is(
+    pg_temp.open(pg_temp.opening('picky', '{"bound_nano_usd": 10, "passed_over": [{"reason": "cooling_down"}]}')), array[null],
+    'a decision is open whose cheapest candidate was passed over'
+);
+select is(
+    pg_temp.go_on(pg_temp.next_attempt('picky', 2, 10, changes => '{"passed_over": [{"reason": "credentials"}]}')), array['true'],
+    'it goes on past another one'
+);
+select is(
+    pg_temp.decision('picky', 'passed_over')::jsonb, '[{"reason": "cooling_down"}, {"reason": "credentials"}]'::jsonb,
+    'a decision says which candidates were passed over, and why'
+);
+
 -- Each item of a batch goes on or is refused alone.
 select is(
     pg_temp.open(pg_temp.opening('left', '{"bound_nano_usd": 10}'), pg_temp.opening('right', '{"bound_nano_usd": 10}')),
@@ -264,7 +281,7 @@ select is(
         pg_temp.next_attempt('never opened', 2, 10),
         pg_temp.next_attempt('right', 2, 10, changes => jsonb_build_object('price_id', pg_temp.id('nothing')))
     ),
-    array['false rejected_cap', 'false', 'false'],
+    array['false rejected_cap', 'false unknown_decision', 'false unknown_price'],
     'one that is too dear, one that is unknown and one without a price are refused in one batch'
 );
 select is(
@@ -277,7 +294,7 @@ select is(
             'organization_id', pg_temp.id('zenith'), 'inference_id', pg_temp.id('intruder')
         ))
     ),
-    array['false rejected_cap', 'true', 'false'],
+    array['false rejected_cap', 'true', 'false unknown_decision'],
     'an open decision goes on beside a completed one, and for its own organization only'
 );
 
@@ -292,7 +309,15 @@ select is(
             'inference_id', pg_temp.id('theirs attempt 1'), 'routing_outcome_id', pg_temp.id('theirs'), 'cooldown_seconds', 60
         ))
     ),
-    array['true'], 'a decision goes on, and claims that somebody else''s attempt failed'
+    array['false unfit_attempt'], 'a decision that claims that somebody else''s attempt failed does not go on'
+);
+select is(
+    pg_temp.go_on(pg_temp.next_attempt('mine', 2, 10, '{"status": "succeeded"}')),
+    array['false unfit_attempt'], 'a decision does not go on from an attempt that succeeded'
+);
+select is(
+    concat_ws(' ', pg_temp.attempt('mine attempt 1', 'status'), pg_temp.attempt('mine attempt 2', 'status')), 'open',
+    'what is refused so changes nothing'
 );
 select is(pg_temp.attempt('theirs attempt 1', 'status'), 'open', 'an attempt can be finished by its own decision only');
 select is(
@@ -300,7 +325,7 @@ select is(
         pg_temp.next_attempt('theirs', 2, 10),
         pg_temp.next_attempt('theirs', 2, 10, changes => jsonb_build_object('inference_id', pg_temp.id('second theirs')))
     ),
-    array['true', 'false'], 'a decision that is twice in one batch goes on to one attempt'
+    array['true', 'false unfit_attempt'], 'a decision that is twice in one batch goes on to the first attempt'
 );
 
 -- A candidate that failed is left alone for a while, which is never shortened.

@@ -1,6 +1,6 @@
 -- Opening decisions: who is let in, what is held, and what is answered when it is not.
 begin;
-select plan(41);
+select plan(43);
 
 -- Ids are hashes of names: the same in every run, and nobody else's.
 create function pg_temp.id(name text) returns uuid language sql immutable return md5('clearfloor pgtap ' || name)::uuid;
@@ -133,13 +133,13 @@ select results_eq(
 );
 select results_eq(
     $$
-        select organization_id, agent_id, api_key_id, user_id, floor, task, stream, catalogue_version, lease_expires_at
+        select organization_id, agent_id, api_key_id, user_id, floor, task, stream, catalogue_version, lease_expires_at - opened_at
         from public.routing_outcomes where id = pg_temp.id('first')
     $$,
     $$
         values (
             pg_temp.id('acme'), pg_temp.id('acme agent'), pg_temp.id('acme key'), null::uuid, 0.7::double precision,
-            'general', false, -1::bigint, now() + interval '60 seconds'
+            'general', false, -1::bigint, interval '60 seconds'
         )
     $$,
     'an open decision says who asked for what, and until when it may stay open'
@@ -165,6 +165,14 @@ select is(
     'a decision that is sent twice is answered in the same way'
 );
 select is(pg_temp.wallet('acme'), '1000 of which 100 held', 'a decision that is sent twice is held once');
+select is(
+    pg_temp.open(
+        pg_temp.opening('first', '{"bound_nano_usd": 900}'),
+        pg_temp.opening('first', jsonb_build_object('inference_id', pg_temp.id('second thoughts')))
+    ),
+    array['id_taken', 'id_taken'], 'the id of a decision cannot stand for another one, of another bound or attempt'
+);
+select is(pg_temp.wallet('acme'), '1000 of which 100 held', 'a decision whose id was taken holds nothing');
 select is(
     (select count(*) from public.inferences where routing_outcome_id = pg_temp.id('first')), 1::bigint,
     'a decision that is sent twice has one first attempt'
@@ -266,7 +274,7 @@ select is(
 select results_eq(
     $$
         select
-            decision_rule, requested_rule, inference_id, reserved_nano_usd, charge_nano_usd, completed_at = now(),
+            decision_rule, requested_rule, inference_id, reserved_nano_usd, charge_nano_usd, completed_at = opened_at,
             (select count(*) from public.inferences where routing_outcome_id = decision.id)
         from public.routing_outcomes as decision
         where id in (pg_temp.id('by revoked key'), pg_temp.id('by idle agent'), pg_temp.id('by former member'))

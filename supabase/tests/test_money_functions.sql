@@ -1,6 +1,6 @@
 -- Funds and caps: added once, held before a call, counted in the window that opened the decision.
 begin;
-select plan(108);
+select plan(118);
 
 -- Ids are hashes of names: the same in every run, and nobody else's.
 create function pg_temp.id(name text) returns uuid language sql immutable return md5('clearfloor pgtap ' || name)::uuid;
@@ -310,10 +310,10 @@ select throws_ok(
     'new row for relation "spend_caps" violates check constraint "spend_caps_limit_check"', 'a cap below zero is refused'
 );
 select throws_ok(
-    $$select pg_temp.set_cap('week', 1)$$, '23514',
-    'new row for relation "spend_caps" violates check constraint "spend_caps_window_kind_check"',
-    'a cap of an unknown window is refused'
-);
+    format('select pg_temp.set_cap(''week'', %s)', most), '22023', 'There is no window `week`; no cap was changed.',
+    format('a cap of an unknown window is refused, with a limit of %s', most)
+)
+from unnest(array['1', 'null']) as most;
 select throws_ok(
     $$select pg_temp.set_cap('month', 1, 'zenith agent')$$, '23503',
     'insert or update on table "spend_caps" violates foreign key constraint "spend_caps_agent_fkey"',
@@ -353,6 +353,61 @@ select is(
     '0 held, 25 charged; 100 held, 0 charged', 'a settlement counts in the day that opened its decision'
 );
 select is_empty('select pg_temp.wrong_books()', 'after all of this the books are right');
+
+-- Spending outlives the retention of the record: a new cap counts by the ledger.
+reset role;
+with old as (select id from public.routing_outcomes where id = pg_temp.id('overnight')),
+gone as (delete from public.inferences using old where routing_outcome_id = old.id)
+delete from public.routing_outcomes using old where routing_outcomes.id = old.id;
+set local role service_role;
+select is(pg_temp.decision('overnight', 'id'), null, 'yesterday''s decision has been retained away');
+select is(
+    public.set_spend_cap(
+        pg_temp.id('late cap'), pg_temp.id('acme'), pg_temp.id('second agent'), 'lifetime', 1000
+    ),
+    pg_temp.id('late cap'), 'a cap is set for all of the agent''s life'
+);
+select is(
+    (select charged_nano_usd from public.spend_counters where spend_cap_id = pg_temp.id('late cap')), 25::bigint,
+    'a new cap counts what was spent by a decision that is gone'
+);
+select is(
+    public.set_spend_cap(pg_temp.id('other id'), pg_temp.id('acme'), pg_temp.id('second agent'), 'lifetime', 900),
+    pg_temp.id('late cap'), 'a cap that is there keeps its id'
+);
+select is(
+    public.set_spend_cap(pg_temp.id('other id'), pg_temp.id('acme'), pg_temp.id('second agent'), 'lifetime', null),
+    pg_temp.id('late cap'), 'removing a cap tells which one it was'
+);
+
+-- An entry's id, chosen by somebody, cannot stand in the way of a settlement.
+select is(pg_temp.open(pg_temp.opening('squatted')), array[null], 'a decision is open');
+select lives_ok(
+    $$select public.top_up_wallet(pg_temp.id('squatted'), pg_temp.id('acme'), 5)$$, 'a top-up takes the decision''s id'
+);
+select is(pg_temp.complete('squatted', 7), 'succeeded', 'the decision is settled all the same');
+
+-- Whoever may make temporary objects still cannot write a wallet through a function of the record's owner.
+create function pg_temp.strike() returns boolean language plpgsql as $$
+begin
+    if current_user = 'clearfloor_writer' then
+        update public.wallets set balance_nano_usd = 999999 where organization_id = pg_temp.id('acme');
+    end if;
+    return true;
+end
+$$;
+create domain pg_temp.uuid as pg_catalog.uuid check (pg_temp.strike());
+select is(
+    public.top_up_wallet(
+        md5('clearfloor pgtap strike')::pg_catalog.uuid, md5('clearfloor pgtap acme')::pg_catalog.uuid, 1
+    ),
+    (
+        select balance_nano_usd + 1 from public.wallets
+        where organization_id = md5('clearfloor pgtap acme')::pg_catalog.uuid
+    ),
+    'a type of the caller''s own has no part in a function of the record''s owner'
+);
+drop domain pg_temp.uuid;
 
 -- The last guards, whoever writes.
 reset role;

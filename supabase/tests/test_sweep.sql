@@ -74,7 +74,7 @@ where contype = 'f' and connamespace = 'public'::regnamespace
     and not exists (select from index_heads where indrelid = conrelid and columns @> conkey and columns <@ conkey)
 union all
 select 'function without a pinned path', name from functions
-where not coalesce('search_path=""' = any(proconfig), false)
+where not coalesce('search_path=pg_catalog, pg_temp' = any(proconfig), false)
 union all
 select 'definer function of another owner', name from functions where prosecdef and proowner <> to_regrole('clearfloor_writer')
 union all
@@ -104,7 +104,7 @@ from (values
     ('policy without the hoisted claim', 'every policy compares with the organization''s claim, worked out once per query'),
     ('policy on what users may edit', 'no policy believes what users may edit themselves'),
     ('policy column without an index', 'every column that a policy reads is led by an index'),
-    ('function without a pinned path', 'every function has an empty search path'),
+    ('function without a pinned path', 'every function has a search path that ends in pg_temp'),
     ('definer function of another owner', 'every function with its owner''s rights is owned by clearfloor_writer'),
     ('function that callers may execute', 'no function of public can be executed by anon or users')
 ) as swept (rule, sentence);
@@ -235,15 +235,17 @@ select is_empty(
 create function public.loose() returns integer language sql return 1;
 create function public.half_pinned() returns integer language sql set search_path = 'public' return 1;
 create function private.loose_helper() returns integer language sql return 1;
-create function public.own_definer() returns integer language sql security definer set search_path = '' return 1;
-create function public.closed() returns integer language sql set search_path = '' return 1;
+create function private.open_to_temporary_types() returns integer language sql set search_path = '' return 1;
+create function public.own_definer() returns integer
+language sql security definer set search_path = pg_catalog, pg_temp return 1;
+create function public.closed() returns integer language sql set search_path = pg_catalog, pg_temp return 1;
 revoke execute on function public.closed() from public;
-create function public.for_users() returns integer language sql set search_path = '' return 1;
+create function public.for_users() returns integer language sql set search_path = pg_catalog, pg_temp return 1;
 revoke execute on function public.for_users() from public;
 grant execute on function public.for_users() to authenticated;
 select set_eq(
-    'select pg_temp.faulty(''function without a pinned path'')', array['loose', 'half_pinned', 'loose_helper'],
-    'the sweep finds functions without a path, or with another one than none'
+    'select pg_temp.faulty(''function without a pinned path'')', array['loose', 'half_pinned', 'loose_helper', 'open_to_temporary_types'],
+    'the sweep finds functions without a path, with an empty one, or with one that somebody can write to'
 );
 select set_eq(
     'select pg_temp.faulty(''definer function of another owner'')', array['own_definer'],

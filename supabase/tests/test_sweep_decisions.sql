@@ -123,10 +123,10 @@ select is(
 );
 select results_eq(
     $$
-        select outcome_status, decision_rule, inference_id, charge_nano_usd, completed_at
+        select outcome_status, decision_rule, inference_id, charge_nano_usd, completed_at >= opened_at
         from public.routing_outcomes where id = pg_temp.id('late')
     $$,
-    $$values ('abandoned', 'cheapest_clearing_floor', pg_temp.id('late attempt 1'), 0::bigint, now())$$,
+    $$values ('abandoned', 'cheapest_clearing_floor', pg_temp.id('late attempt 1'), 0::bigint, true)$$,
     'a swept decision keeps its rule, names its attempt and is free'
 );
 select is(

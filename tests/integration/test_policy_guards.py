@@ -96,19 +96,19 @@ FAULTS = {
     ),
     "a definer function without a pinned path": Fault(
         "create function public.top_up_wallet(entry_id uuid, organization_id uuid, amount_nano_usd bigint, "
-        "note text default '')\nreturns bigint\nlanguage plpgsql volatile security definer set search_path = ''",
+        "note text default '')\nreturns bigint\nlanguage plpgsql volatile security definer set search_path = pg_catalog, pg_temp",
         "create function public.top_up_wallet(entry_id uuid, organization_id uuid, amount_nano_usd bigint, "
         "note text default '')\nreturns bigint\nlanguage plpgsql volatile security definer",
-        "every function has an empty search path",
+        "every function has a search path that ends in pg_temp",
     ),
     "a definer function of another owner": Fault(
-        "alter function public.sweep_decisions(integer) owner to clearfloor_writer;",
-        "",
+        "set role clearfloor_writer;\n\n-- The agent that an API key speaks for",
+        "\n\n-- The agent that an API key speaks for",
         "every function with its owner's rights is owned by clearfloor_writer",
     ),
     "a function that everybody may execute": Fault(
-        "revoke execute on function public.read_catalogue(bigint) from public, anon, authenticated;",
-        "",
+        "grant execute on function public.read_catalogue(bigint) to service_role;",
+        "grant execute on function public.read_catalogue(bigint) to service_role, authenticated;",
         "no function of public can be executed by anon or users",
     ),
     "an index that is forgotten": Fault(
