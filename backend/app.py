@@ -10,10 +10,12 @@ from starlette.middleware.cors import CORSMiddleware
 
 from backend.api import chat, decisions, health, models
 from backend.api.errors import add_error_handlers
+from backend.api.faults import FaultBarrier
 from backend.api.identity import Identities
 from backend.api.parts import Parts
 from backend.api.tokens import TokenVerifier
 from backend.background import refresh_catalogue, repeat, sweep
+from backend.cookies import no_cookies
 from backend.dispatch.completions import Completions
 from backend.dispatch.cooldowns import Cooldowns
 from backend.dispatch.dispatcher import Dispatcher
@@ -30,8 +32,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         pydantic.ValidationError: a setting is missing or wrong.
     """
     settings = settings or Settings()
-    app = FastAPI(title="Clearfloor", lifespan=_lifespan, docs_url=None, redoc_url=None)
+    # No description of the routes: it could say nothing of a body that is passed on. No redirects: they name the host that
+    # a request names, which may be anybody's.
+    app = FastAPI(title="Clearfloor", lifespan=_lifespan, openapi_url=None, redirect_slashes=False)
     app.state.settings = settings
+    # Inside the one that follows, so that a browser may read this answer, too.
+    app.add_middleware(FaultBarrier)
     app.add_middleware(
         CORSMiddleware,
         allow_origins=settings.allowed_origins,
@@ -51,7 +57,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     async with AsyncExitStack() as stack:
         store_http = await stack.enter_async_context(http_client(settings))
-        provider_http = await stack.enter_async_context(_provider_client(settings))
+        provider_http = await stack.enter_async_context(provider_client(settings))
         parts = _parts(settings, store_http, provider_http)
         stack.push_async_callback(parts.dispatcher.completions.drain)
         app.state.parts = parts
@@ -83,10 +89,12 @@ def _parts(settings: Settings, store_http: httpx.AsyncClient, provider_http: htt
     return Parts(settings, data_api, identities, dispatcher)
 
 
-def _provider_client(settings: Settings) -> httpx.AsyncClient:
+def provider_client(settings: Settings) -> httpx.AsyncClient:
+    """Make the connections to providers, which all tenants share."""
     # A redirect would carry the provider's key to an address that no operator has entered.
     return httpx.AsyncClient(
         follow_redirects=False,
+        cookies=no_cookies(),
         limits=httpx.Limits(
             max_connections=settings.provider_connections,
             max_keepalive_connections=settings.provider_connections,

@@ -6,11 +6,15 @@ import time
 from collections.abc import Awaitable, Callable
 
 from backend.api.parts import Parts
+from backend.dispatch.dispatcher import Dispatcher
 from backend.errors import StoreUnavailableError
+from backend.routing.catalogue import Catalogue
 from backend.store.catalogue import read_catalogue
 from backend.store.client import RecordError
 
 _LOGGER = logging.getLogger(__name__)
+_AWAY = "the record cannot be reached"
+_UNREADABLE = "the catalogue cannot be read: the backend's log says why"
 
 
 async def refresh_catalogue(parts: Parts) -> None:
@@ -18,18 +22,28 @@ async def refresh_catalogue(parts: Parts) -> None:
 
     Raises:
         StoreUnavailableError: the record cannot be reached.
+        RecordError: it refuses the backend.
     """
     live = parts.live_catalogue
     known_version = live.current.version if live.current else None
     try:
         state = await read_catalogue(parts.data_api, known_version)
-    except (StoreUnavailableError, RecordError):
-        live.fresh = False
+    except Exception as error:
+        is_away = isinstance(error, StoreUnavailableError)
+        live.problem = _AWAY if is_away else _UNREADABLE
         live.failed_at = time.monotonic()
         raise
-    live.current = state.catalogue or live.current
-    live.fresh = True
+    live.problem = None
     parts.dispatcher.cooldowns.learn(state.cooldowns_seconds)
+    if state.catalogue:
+        live.current = state.catalogue
+        _warn_of_uncallable(parts.dispatcher, state.catalogue)
+
+
+def _warn_of_uncallable(dispatcher: Dispatcher, catalogue: Catalogue) -> None:
+    for candidate in catalogue.candidates:
+        if reason := dispatcher.uncallable(candidate):
+            _LOGGER.warning("%s at %s cannot be called: %s", candidate.model, candidate.provider, reason)
 
 
 async def sweep(parts: Parts) -> None:

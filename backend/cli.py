@@ -6,6 +6,7 @@ does it. That module is imported only when its command is called.
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,6 +14,7 @@ from typing import NamedTuple
 from backend.stack.errors import StackError
 
 _INTERRUPTED = 130
+_OUTPUT_CLOSED = 141
 
 
 class _Command(NamedTuple):
@@ -44,6 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return _INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read the output has seen enough (`| head`). Python would still try to write the rest at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _OUTPUT_CLOSED
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -8,9 +8,11 @@
     ├── AuthenticationError            401  no key, an unknown one, a token that does not verify
     ├── AccessDeniedError              403  known, but not allowed: no such agent, agent inactive
     ├── NotFoundError                  404
+    │   └── ModelNotFoundError         404  nobody runs the model
     ├── InsufficientFundsError         402  the wallet
     ├── SpendCapError                  429  a cap; comes back when the window does
-    ├── NoCandidateClearsFloorError    422
+    ├── NoCandidateFitsError           422  none can take the request, whatever its quality
+    ├── NoCandidateClearsFloorError    422  some can, but none is good enough
     ├── AllCandidatesFailedError       503  every candidate was tried, or none was available
     ├── ProviderRejectedRequestError   4xx  the provider says that the request is wrong
     ├── StoreUnavailableError          503  the record cannot be reached: nothing was called
@@ -106,6 +108,13 @@ class NotFoundError(ClearfloorError):
     when = "No such route, or no such decision of the caller's."
 
 
+class ModelNotFoundError(NotFoundError):
+    """Nobody runs such a model."""
+
+    code = "model_not_found"
+    when = "Nobody runs the model that is asked for, or one of `clearfloor.models`; `param` names the field."
+
+
 class InsufficientFundsError(ClearfloorError):
     """The wallet does not cover the reservation."""
 
@@ -118,6 +127,13 @@ class SpendCapError(ClearfloorError):
 
     status, code, type = 429, "spend_cap_reached", "rate_limit_error"
     when = "A cap has less than the request's bound left; `details` has cap, spent, held, needed and when it resets."
+
+
+class NoCandidateFitsError(ClearfloorError):
+    """No candidate can take the request, however good it is."""
+
+    status, code, type = 422, "no_candidate_fits", "invalid_request_error"
+    when = "No candidate can take the request, whatever its quality; `details` has the reasons."
 
 
 class NoCandidateClearsFloorError(ClearfloorError):
@@ -156,7 +172,7 @@ class StoreUnavailableError(ClearfloorError):
 class InternalError(ClearfloorError):
     """A bug of ours."""
 
-    when = "A bug of ours. What was reserved is released or settled as recorded under the decision's id."
+    when = "A bug of ours. Nothing is charged; what was reserved is released."
 
 
 ERROR_TABLE: tuple[type[ClearfloorError], ...] = (
@@ -165,8 +181,10 @@ ERROR_TABLE: tuple[type[ClearfloorError], ...] = (
     AuthenticationError,
     AccessDeniedError,
     NotFoundError,
+    ModelNotFoundError,
     InsufficientFundsError,
     SpendCapError,
+    NoCandidateFitsError,
     NoCandidateClearsFloorError,
     AllCandidatesFailedError,
     ProviderRejectedRequestError,
@@ -176,7 +194,7 @@ ERROR_TABLE: tuple[type[ClearfloorError], ...] = (
 
 
 class DispatchError(Exception):
-    """Why one candidate did not answer. Never reaches a caller."""
+    """Why one candidate did not answer. Never reaches a caller. ``request_id`` is the provider's, if it gave one."""
 
     def __init__(
         self,
@@ -191,6 +209,7 @@ class DispatchError(Exception):
         self.message = message
         self.status = status
         self.retry_after_seconds = retry_after_seconds
+        self.request_id: str | None = None
 
     @property
     def fails_over(self) -> bool:

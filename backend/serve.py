@@ -1,9 +1,11 @@
 """`clearfloor serve`: the backend under uvicorn."""
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 
+import stamina
 import uvicorn
 from pydantic import ValidationError
 
@@ -24,10 +26,15 @@ def main(arguments: Sequence[str]) -> int:
     except ValidationError as error:
         sys.stderr.write("".join(f"clearfloor serve: {line}\n" for line in _faults(error)))
         return _SETTINGS_ARE_WRONG
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    # Every call is a line of httpx' at that level, and every retry one of stamina's. What matters of them is logged here.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    stamina.instrumentation.set_on_retry_hooks([])
     uvicorn.run(
         create_app(settings),
         host=settings.host,
         port=settings.port,
+        log_config=None,
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=settings.shutdown_grace_seconds,

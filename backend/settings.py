@@ -88,10 +88,13 @@ class Settings(BaseSettings):
         600.0, "The whole of a request, waits and failovers included."
     )
     provider_connect_timeout_seconds: float = _more_than_zero(5.0, "To a connection.")
-    provider_first_byte_timeout_seconds: float = _more_than_zero(
+    provider_first_content_timeout_seconds: float = _more_than_zero(
         120.0, "To the first content of a stream, or to the whole of a plain answer."
     )
     provider_idle_timeout_seconds: float = _more_than_zero(60.0, "Between two events of a stream.")
+    provider_tail_timeout_seconds: float = _more_than_zero(
+        5.0, "The same once the answer has ended, for the usage report and the end marker."
+    )
     max_answer_bytes: int = _more_than_zero(
         64 * 1024 * 1024, "A longer answer, or a longer event of a stream, is malformed."
     )
@@ -100,7 +103,7 @@ class Settings(BaseSettings):
         10.0, "How long a candidate is left alone after a 429 that named no time."
     )
     credentials_cooldown_seconds: float = _more_than_zero(
-        60.0, "How long a candidate is left alone after it refused our credentials."
+        60.0, "How long a candidate is left alone after it refused our key or our account (401, 402)."
     )
 
     @field_validator("supabase_secret_key")
@@ -134,5 +137,9 @@ class Settings(BaseSettings):
 
 
 def provider_key(variable: str | None) -> str | None:
-    """Return a provider's key by the environment variable that the catalogue names, or None."""
-    return os.environ.get(variable) if variable else None
+    """Return a provider's key by the environment variable that the catalogue names; None if it holds nothing that can be one.
+
+    Space around a key, as a file's last line end brings it, is not part of it.
+    """
+    key = os.environ.get(variable, "").strip() if variable else ""
+    return key if key.isascii() and key.isprintable() and key else None

@@ -2,15 +2,21 @@
 
 from fastapi import Request
 
-from backend.errors import RequestTooLargeError
+from backend.errors import InvalidRequestError, RequestTooLargeError
 
 
 async def read_body(request: Request, most_bytes: int) -> bytes:
     """Return the body.
 
     Raises:
+        InvalidRequestError: it is compressed.
         RequestTooLargeError: it is larger than ``most_bytes``; the rest is not read.
     """
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding != "identity":
+        raise InvalidRequestError(
+            f"Bodies in `{encoding}` are not read here: send it uncompressed.", param="content-encoding"
+        )
     blocks = bytearray()
     async for block in request.stream():
         blocks += block

@@ -3,7 +3,8 @@
 from fastapi import APIRouter, Request, Response
 
 from backend.api.body import read_body
-from backend.api.chat_request import read_chat_request
+from backend.api.chat_request import read_chat_request, routing_request
+from backend.api.connection import CallerLeftError, while_connected
 from backend.api.parts import parts_of
 from backend.api.stream_response import RelayResponse
 from backend.dispatch.order import Order
@@ -24,24 +25,29 @@ EXPOSED_HEADERS = tuple(
     for name in ("decision-id", "model", "provider", "quality", "floor", "attempts", "cost-usd")
 )
 _COST_HEADER = "x-clearfloor-cost-usd"
+# nginx' word for a caller that did not wait. Nobody is there to read it.
+_CALLER_LEFT_STATUS = 499
 
 
 @router.post("/v1/chat/completions")
 async def chat_completions(request: Request) -> Response:
     """Answer a chat completion by the cheapest model that clears its floor; plain, or streamed as events."""
     parts = parts_of(request)
-    identity = await parts.identities.identify(request)
+    # The opening of the decision asks the database again: what was found seconds ago will do.
+    identity = await parts.identities.identify(request, is_checked_again=True)
     content = await read_body(request, parts.settings.max_request_bytes)
     order = _order(content, identity.caller, parts.catalogue())
     try:
-        delivery = await parts.dispatcher.dispatch(order)
+        delivery = await while_connected(request, parts.dispatcher.dispatch(order))
+    except CallerLeftError:
+        return Response(status_code=_CALLER_LEFT_STATUS)
     except ClearfloorError as error:
         if error.decision_id:
             error.headers = {**_headers(order, None, error.attempts), _COST_HEADER: "0"}
         raise
     headers = _headers(order, delivery.scored, delivery.attempts)
     if isinstance(delivery, Relay):
-        return RelayResponse(delivery, headers)
+        return RelayResponse(delivery, headers, grace_seconds=parts.settings.completion_wait_seconds)
     if delivery.completed:
         headers[_COST_HEADER] = usd(delivery.completed.charge_nano_usd)
     return Response(delivery.answer.body, media_type="application/json", headers=headers)
@@ -62,9 +68,9 @@ def _headers(order: Order, scored: Scored | None, attempts: int) -> dict[str, st
 
 def _order(content: bytes, caller: Caller, catalogue: Catalogue) -> Order:
     """Decide a request: read it, rank the catalogue for it."""
-    chat, body = read_chat_request(content)
-    routing_request = chat.routing_request(body, len(content), caller, catalogue)
-    ranking = rank(routing_request, catalogue)
+    chat, fields = read_chat_request(content)
+    asked = routing_request(chat, fields, len(content), caller, catalogue)
+    ranking = rank(asked, catalogue)
     decision = DecisionOpening(
         id=uuid7(),
         organization_id=caller.organization_id,
@@ -72,22 +78,21 @@ def _order(content: bytes, caller: Caller, catalogue: Catalogue) -> Order:
         api_key_id=caller.api_key_id,
         user_id=caller.user_id,
         requested_model=chat.model,
-        requested_rule=routing_request.rule,
-        floor=routing_request.floor,
-        task=routing_request.task,
+        requested_rule=asked.rule,
+        floor=asked.floor,
+        task=asked.task,
         stream=bool(chat.stream),
         catalogue_version=catalogue.version,
-        routing_request=routing_request.to_record(),
+        routing_request=asked.to_record(),
         candidates=ranking.to_record(),
     )
     return Order(
         decision=decision,
         ranking=ranking,
-        body=body,
+        body=fields,
         body_bytes=len(content),
-        choices=routing_request.choices,
-        output_limit_tokens=routing_request.output_limit_tokens,
-        names_output_limit=chat.output_limit is not None,
+        choices=asked.choices,
+        output_limit_tokens=asked.output_limit_tokens,
         wants_usage=chat.wants_usage,
-        may_fail_over=chat.clearfloor.fallback,
+        may_fail_over=chat.options.fallback,
     )

@@ -1,15 +1,21 @@
-"""Reads the body of a chat completion: checks the fields that matter here, passes all others on untouched."""
+"""Reads the body of a chat completion: checks the fields that matter here, passes all others on untouched.
 
+The body is read twice: into the few typed fields that matter, and into the JSON of each of its fields as it came, which
+is what goes to the provider. No value that we do not look at is taken apart and put together again.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated
 
-import orjson
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+import msgspec
+from msgspec import Meta, Struct
 
-from backend.errors import InvalidRequestError, NotFoundError
+from backend.errors import InvalidRequestError, ModelNotFoundError
 from backend.routing.catalogue import Catalogue
 from backend.routing.request import RoutingRequest
-from backend.routing.task import classify, needed_capabilities
+from backend.routing.task import RULE_TASKS, classify
 from backend.store.callers import Caller
 
 AUTO = "auto"
@@ -17,12 +23,18 @@ _NANO_USD_PER_USD = 1_000_000_000
 _MOST_CHOICES = 128
 _MOST_OUTPUT_TOKENS = 10_000_000
 _MOST_MODELS = 200
-_MOST_LEVELS = 254
+_MOST_FIELDS = 100
+# Each becomes an object of some hundred bytes here: 12 MB of `{},{}` took 600 MB.
+_MOST_OBJECTS = 500_000
+_FLOOR = re.compile(r"(?:0(?:\.[0-9]{1,15})?|1(?:\.0{1,15})?)")
+_WHERE = re.compile(r"(?P<what>.*?)(?: - at `\$(?P<path>.*)`)?", re.DOTALL)
+_NAMED_FIELD = re.compile(r".* (?:required|unknown) field `(?P<name>[^`]*)`")
+_NEEDS_OF_PARTS = {"image_url": "vision", "input_audio": "audio", "file": "files"}
 
-OutputLimit = Annotated[int, Field(gt=0, le=_MOST_OUTPUT_TOKENS)]
+OutputLimit = Annotated[int, Meta(gt=0, le=_MOST_OUTPUT_TOKENS)]
 
 
-class Options(BaseModel):
+class Options(Struct, forbid_unknown_fields=True, frozen=True):
     """The ``clearfloor`` object of a body.
 
     Attributes:
@@ -30,99 +42,163 @@ class Options(BaseModel):
         task: task class of the request; else a plain rule finds one.
         max_cost_usd: the most that a candidate may cost, by its bound.
         models: the only models to choose from.
-        fallback: whether other candidates may be tried when the first fails.
+        fallback: whether other candidates may be called when the first fails.
     """
 
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    floor: Annotated[float, Field(ge=0, le=1)] | None = None
-    task: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,40}$")] | None = None
-    max_cost_usd: Annotated[float, Field(ge=0, le=1_000_000)] | None = None
-    models: Annotated[list[str], Field(min_length=1, max_length=_MOST_MODELS)] | None = None
+    floor: Annotated[float, Meta(ge=0, le=1)] | None = None
+    task: str | None = None
+    max_cost_usd: Annotated[float, Meta(ge=0, le=1_000_000)] | None = None
+    models: Annotated[list[str], Meta(min_length=1, max_length=_MOST_MODELS)] | None = None
     fallback: bool = True
 
 
-class _StreamOptions(BaseModel):
-    model_config = ConfigDict(strict=True)
+class _Part(Struct, frozen=True):
+    type: str | None = None
+    text: str | None = None
 
+
+class _Message(Struct, frozen=True):
+    content: str | list[_Part] | None = None
+
+
+class _StreamOptions(Struct, frozen=True):
     include_usage: bool | None = None
 
 
-class ChatRequest(BaseModel):
+class _ResponseFormat(Struct, frozen=True):
+    type: str | None = None
+
+
+class ChatRequest(Struct, frozen=True):
     """The fields of a body that matter here; see :func:`read_chat_request`."""
 
-    model_config = ConfigDict(strict=True)
-
-    model: Annotated[str, Field(min_length=1, max_length=200)]
-    messages: Annotated[list[dict[str, Any]], Field(min_length=1)]
+    model: Annotated[str, Meta(min_length=1, max_length=200)]
+    messages: Annotated[list[_Message], Meta(min_length=1)]
     stream: bool | None = None
     stream_options: _StreamOptions | None = None
-    n: Annotated[int, Field(ge=1, le=_MOST_CHOICES)] | None = None
+    n: Annotated[int, Meta(ge=1, le=_MOST_CHOICES)] | None = None
     max_tokens: OutputLimit | None = None
     max_completion_tokens: OutputLimit | None = None
-    clearfloor: Options = Field(default_factory=Options)
+    tools: list[msgspec.Raw] | None = None
+    functions: list[msgspec.Raw] | None = None
+    response_format: _ResponseFormat | None = None
+    modalities: list[str] | None = None
+    clearfloor: Options | None = None
+
+    @property
+    def options(self) -> Options:
+        """The ``clearfloor`` object, or what holds without one."""
+        return self.clearfloor or Options()
 
     @property
     def output_limit(self) -> int | None:
         """The output limit that the caller names, in tokens."""
-        limits = [limit for limit in (self.max_tokens, self.max_completion_tokens) if limit]
-        return max(limits, default=None)
+        return self.max_completion_tokens or self.max_tokens
 
     @property
     def wants_usage(self) -> bool:
         """Whether a stream is to end with a usage report."""
         return bool(self.stream_options and self.stream_options.include_usage)
 
-    def routing_request(
-        self, body: dict[str, Any], body_bytes: int, caller: Caller, catalogue: Catalogue
-    ) -> RoutingRequest:
-        """Return what routing is asked.
+    @property
+    def offers_tools(self) -> bool:
+        """Whether the model may call tools."""
+        return bool(self.tools or self.functions)
 
-        Raises:
-            InvalidRequestError: the floor is said twice, or the model's name makes no sense or is ruled out.
-            NotFoundError: nobody runs the pinned model, or one of the models to choose from.
-        """
-        floor = _named_floor(self.model, self.clearfloor.floor)
-        pinned = None if _is_auto(self.model) else self.model
-        _require_known(pinned, self.clearfloor.models, catalogue)
-        cost = self.clearfloor.max_cost_usd
-        return RoutingRequest(
-            rule="pinned_model" if pinned else "cheapest_clearing_floor",
-            model=pinned,
-            floor=caller.default_floor if floor is None and not pinned else floor,
-            task=self.clearfloor.task or classify(body, body_bytes),
-            body_bytes=body_bytes,
-            choices=self.n or 1,
-            output_limit_tokens=self.output_limit or caller.default_max_output_tokens,
-            needs=needed_capabilities(body),
-            max_cost_nano_usd=None if cost is None else int(Decimal(str(cost)) * _NANO_USD_PER_USD),
-            models=tuple(sorted(self.clearfloor.models)) if self.clearfloor.models else None,
-        )
+    def needs(self) -> tuple[str, ...]:
+        """Return what a candidate must be capable of, sorted."""
+        needs = {_NEEDS_OF_PARTS[part.type] for part in self._parts() if part.type in _NEEDS_OF_PARTS}
+        if self.offers_tools:
+            needs.add("tools")
+        if self.response_format and self.response_format.type in ("json_object", "json_schema"):
+            needs.add("json")
+        if self.modalities and "audio" in self.modalities:
+            needs.add("audio")
+        return tuple(sorted(needs))
+
+    def texts(self) -> Iterator[str]:
+        """Yield the texts of all messages."""
+        for message in self.messages:
+            if isinstance(message.content, str):
+                yield message.content
+        yield from (part.text for part in self._parts() if part.text)
+
+    def _parts(self) -> Iterator[_Part]:
+        for message in self.messages:
+            if isinstance(message.content, list):
+                yield from message.content
 
 
-def read_chat_request(content: bytes) -> tuple[ChatRequest, dict[str, Any]]:
-    """Read a body: the fields that matter, and what is to be passed on, without Clearfloor's own.
+Fields = Mapping[str, msgspec.Raw]
+_CHAT_REQUEST = msgspec.json.Decoder(ChatRequest)
+_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+def read_chat_request(content: bytes) -> tuple[ChatRequest, Fields]:
+    """Read a body: the fields that matter, and the JSON of each field to be passed on, without Clearfloor's own.
 
     Raises:
         InvalidRequestError: it is not JSON, or a field is missing or wrong; the error names it.
     """
+    if content.count(b"{") > _MOST_OBJECTS:
+        raise InvalidRequestError(f"The body has more than {_MOST_OBJECTS} objects.")
     try:
-        body = orjson.loads(content)
-        # orjson reads 1024 levels and writes 254: found out now, not when the decision is open.
-        orjson.dumps(body)
-    except orjson.JSONDecodeError as error:
+        chat, fields = _CHAT_REQUEST.decode(content), _FIELDS.decode(content)
+    except msgspec.ValidationError as error:
+        raise _invalid(str(error)) from error
+    except msgspec.DecodeError as error:
         raise InvalidRequestError(f"The body is not JSON: {error}.") from error
-    except orjson.JSONEncodeError as error:
+    except RecursionError as error:
+        raise InvalidRequestError("The body is nested too deeply.") from error
+    if len(fields) > _MOST_FIELDS:
+        raise InvalidRequestError(f"The body has more than {_MOST_FIELDS} fields.")
+    if chat.max_tokens and chat.max_completion_tokens and chat.max_tokens != chat.max_completion_tokens:
         raise InvalidRequestError(
-            f"The body is nested too deeply: {_MOST_LEVELS} levels at the most."
-        ) from error
-    try:
-        chat = ChatRequest.model_validate(body)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        field = ".".join(str(part) for part in first["loc"]) or None
-        raise InvalidRequestError(f"`{field or 'body'}` is wrong: {first['msg']}.", param=field) from error
-    return chat, {name: value for name, value in body.items() if name != "clearfloor"}
+            "`max_tokens` and `max_completion_tokens` differ: name one.", param="max_tokens"
+        )
+    return chat, {name: value for name, value in fields.items() if name != "clearfloor"}
+
+
+def routing_request(
+    chat: ChatRequest, fields: Fields, body_bytes: int, caller: Caller, catalogue: Catalogue
+) -> RoutingRequest:
+    """Return what routing is asked.
+
+    Raises:
+        InvalidRequestError: the floor is said twice, the model's name makes no sense or is ruled out, or there is no such
+            task class.
+        ModelNotFoundError: nobody runs the pinned model, or one of the models to choose from.
+    """
+    options = chat.options
+    floor = _named_floor(chat.model, options.floor)
+    pinned = None if _is_auto(chat.model) else chat.model
+    _require_known_models(pinned, options.models, catalogue)
+    _require_known_task(options.task, catalogue)
+    cost = options.max_cost_usd
+    return RoutingRequest(
+        rule="pinned_model" if pinned else "cheapest_clearing_floor",
+        model=pinned,
+        floor=caller.default_floor if floor is None and not pinned else floor,
+        task=options.task or classify(chat.texts(), body_bytes, offers_tools=chat.offers_tools),
+        body_bytes=body_bytes,
+        choices=chat.n or 1,
+        output_limit_tokens=chat.output_limit or caller.default_max_output_tokens,
+        fields=tuple(sorted(fields)),
+        needs=chat.needs(),
+        max_cost_nano_usd=None if cost is None else int(Decimal(str(cost)) * _NANO_USD_PER_USD),
+        models=tuple(sorted(options.models)) if options.models else None,
+    )
+
+
+def _invalid(described: str) -> InvalidRequestError:
+    """Make the error of what msgspec says, such as ``Expected `int | null`, got `str` - at `$.n` ``."""
+    found = _WHERE.fullmatch(described)
+    what, path = (found["what"], found["path"] or "") if found else (described, "")
+    named = _NAMED_FIELD.fullmatch(what)
+    steps = [*path.replace("[", ".").replace("]", "").split("."), named["name"] if named else ""]
+    param = ".".join(step for step in steps if step) or None
+    known = f" There are {', '.join(Options.__struct_fields__)}." if "unknown field" in what else ""
+    return InvalidRequestError(f"`{param or 'body'}` is wrong: {what}.{known}", param=param)
 
 
 def _is_auto(model: str) -> bool:
@@ -136,25 +212,33 @@ def _named_floor(model: str, option: float | None) -> float | None:
         raise InvalidRequestError(
             "The floor is named twice, in `model` and in `clearfloor.floor`.", param="model"
         )
-    try:
-        floor = float(model.removeprefix(f"{AUTO}:"))
-    except ValueError:
-        floor = -1.0
-    if not 0 <= floor <= 1:
+    named = model.removeprefix(f"{AUTO}:")
+    if not _FLOOR.fullmatch(named):
         raise InvalidRequestError(f"`{model}` names no floor: write `auto:0.8`, from 0 to 1.", param="model")
-    return floor
+    return float(named)
 
 
-def _require_known(pinned: str | None, models: list[str] | None, catalogue: Catalogue) -> None:
+def _require_known_models(pinned: str | None, models: list[str] | None, catalogue: Catalogue) -> None:
     known = set(catalogue.models)
     if pinned and pinned not in known:
-        raise NotFoundError(
+        raise ModelNotFoundError(
             f"Nobody runs a model `{pinned}` here; GET /v1/models lists what there is.", param="model"
         )
     unknown = sorted(set(models or ()) - known)
     if unknown:
-        raise NotFoundError(f"Nobody runs {', '.join(unknown)} here.", param="clearfloor.models")
+        raise ModelNotFoundError(
+            f"Nobody runs {', '.join(unknown)} here; GET /v1/models lists what there is.",
+            param="clearfloor.models",
+        )
     if pinned and models and pinned not in models:
         raise InvalidRequestError(
             f"`model` pins {pinned}, which is not one of `clearfloor.models`.", param="clearfloor.models"
+        )
+
+
+def _require_known_task(task: str | None, catalogue: Catalogue) -> None:
+    known = RULE_TASKS | catalogue.tasks
+    if task is not None and task not in known:
+        raise InvalidRequestError(
+            f"There is no task class `{task}`; there are {', '.join(sorted(known))}.", param="clearfloor.task"
         )

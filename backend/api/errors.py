@@ -1,47 +1,43 @@
 """Errors as HTTP, in one place."""
 
-import logging
 import math
+from http import HTTPStatus
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from backend.errors import ClearfloorError, InternalError, InvalidRequestError, NotFoundError
-
-_LOGGER = logging.getLogger(__name__)
-_NOT_FOUND = 404
+from backend.errors import ClearfloorError, InvalidRequestError, NotFoundError
 
 
 def add_error_handlers(app: FastAPI) -> None:
-    """Let the application answer every error with OpenAI's envelope."""
+    """Let the application answer every error that is expected with OpenAI's envelope."""
 
     @app.exception_handler(ClearfloorError)
     async def clearfloor_error(_request: Request, error: ClearfloorError) -> JSONResponse:
-        return _response(error)
+        return error_response(error)
 
     @app.exception_handler(RequestValidationError)
     async def validation_error(_request: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
         param = str(first["loc"][-1])
-        return _response(InvalidRequestError(f"`{param}` is wrong: {first['msg']}.", param=param))
+        return error_response(InvalidRequestError(f"`{param}` is wrong: {first['msg']}.", param=param))
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> JSONResponse:
-        if error.status_code == _NOT_FOUND:
-            return _response(NotFoundError(f"There is no {request.method} {request.url.path}."))
-        wrong = InvalidRequestError(f"{request.method} {request.url.path}: {error.detail}.")
+        route = f"{request.method} {request.url.path}"
+        if error.status_code == HTTPStatus.NOT_FOUND:
+            hint = "" if request.url.path.startswith("/v1/") else " Its base URL ends in `/v1`."
+            return error_response(NotFoundError(f"There is no {route} here.{hint} See docs/api.md."))
+        wrong = InvalidRequestError(f"{route}: {error.detail}.")
         wrong.status = error.status_code
-        return _response(wrong)
-
-    @app.exception_handler(Exception)
-    async def unexpected(_request: Request, error: Exception) -> JSONResponse:
-        _LOGGER.error("An internal fault", exc_info=error)
-        return _response(InternalError("An internal fault. If it goes on, tell the operator."))
+        wrong.headers = dict(error.headers or {})
+        return error_response(wrong)
 
 
-def _response(error: ClearfloorError) -> JSONResponse:
+def error_response(error: ClearfloorError) -> JSONResponse:
+    """Return an error as its caller sees it."""
     headers = dict(error.headers)
     if error.should_retry is False:
         # OpenAI's SDKs obey it: one call does not repeat a whole failover.

@@ -5,13 +5,14 @@ opening of a decision asks the database again, so a revoked key or an ended memb
 """
 
 import hashlib
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from cachetools import TTLCache
 from fastapi import Request
 
 from backend.api.tokens import TokenVerifier, User
-from backend.errors import AccessDeniedError, AuthenticationError
+from backend.errors import AccessDeniedError, AuthenticationError, InvalidRequestError
 from backend.settings import Settings
 from backend.store.callers import Caller, find_caller_by_key, find_caller_by_user
 from backend.store.client import DataApi
@@ -39,43 +40,66 @@ class Identities:
             settings.caller_cache_entries, settings.caller_cache_seconds
         )
 
-    async def identify(self, request: Request) -> Identity:
+    async def identify(self, request: Request, *, is_checked_again: bool = False) -> Identity:
         """Find out who is calling.
+
+        Args:
+            request: the request.
+            is_checked_again: what follows asks the database again whether this caller may, in the transaction that counts:
+                who was found seconds ago is good enough.
 
         Raises:
             AuthenticationError: nobody we know.
             AccessDeniedError: a user who is not, or no longer, a member, or names an agent that is not there.
+            InvalidRequestError: an agent is named beside a key, which speaks for its own.
             StoreUnavailableError: nobody can tell now.
         """
         scheme, _, credential = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not credential:
             raise AuthenticationError(
-                "No credentials: send `Authorization: Bearer` with an agent's API key or a Supabase access token."
+                "No credentials: send `Authorization: Bearer` with an agent's API key (cf_...) or a Supabase access token."
             )
+        agent = _named_agent(request)
         if credential.startswith(API_KEY_PREFIX):
-            return Identity(await self._by_key(credential), None)
+            if agent is not None:
+                raise InvalidRequestError(
+                    f"A key speaks for its own agent: `{AGENT_HEADER}` goes with an access token.",
+                    param=AGENT_HEADER,
+                )
+            return Identity(await self._by_key(credential, is_checked_again=is_checked_again), None)
         user = await self._verifier.verify(credential)
-        return Identity(await self._by_user(user, request.headers.get(AGENT_HEADER)), user)
+        return Identity(await self._by_user(user, agent, is_checked_again=is_checked_again), user)
 
-    async def _by_key(self, key: str) -> Caller:
+    async def _by_key(self, key: str, *, is_checked_again: bool) -> Caller:
         key_hash = hashlib.sha256(key.encode()).digest()
-        caller = self._found.get(key_hash) or await find_caller_by_key(self._api, key_hash)
+        caller = await self._found_as(
+            key_hash, lambda: find_caller_by_key(self._api, key_hash), is_checked_again=is_checked_again
+        )
         if caller is None:
             raise AuthenticationError("The API key is unknown, expired or revoked.")
-        self._remember(key_hash, caller)
         return caller
 
-    async def _by_user(self, user: User, agent: str | None) -> Caller:
-        who = (user.id, user.organization_id, agent)
-        caller = self._found.get(who) or await find_caller_by_user(
-            self._api, user.id, user.organization_id, agent
+    async def _by_user(self, user: User, agent: str | None, *, is_checked_again: bool) -> Caller:
+        caller = await self._found_as(
+            (user.id, user.organization_id, agent),
+            lambda: find_caller_by_user(self._api, user.id, user.organization_id, agent),
+            is_checked_again=is_checked_again,
         )
         if caller is None:
             named = f"has no agent `{agent}`" if agent else "gives the membership no default agent"
             raise AccessDeniedError(f"The user is not a member of the active organization, or it {named}.")
-        self._remember(who, caller)
         return caller
 
-    def _remember(self, who: object, caller: Caller) -> None:
-        # Not again what is remembered already: its time would never run out.
-        self._found.setdefault(who, caller)
+    async def _found_as(
+        self, who: object, find: Callable[[], Awaitable[Caller | None]], *, is_checked_again: bool
+    ) -> Caller | None:
+        caller = self._found.get(who) if is_checked_again else None
+        if caller is None and (caller := await find()):
+            self._found[who] = caller
+        return caller
+
+
+def _named_agent(request: Request) -> str | None:
+    """Return the agent's id or name in the header, which are UTF-8 there, too."""
+    named = request.headers.get(AGENT_HEADER)
+    return named and named.encode("latin-1").decode(errors="replace")

@@ -1,22 +1,69 @@
-"""GET /v1/models."""
+"""GET /v1/models and /v1/models/{model}."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from fastapi import APIRouter, Request
 
 from backend.api.chat_request import AUTO
 from backend.api.parts import parts_of
+from backend.errors import ModelNotFoundError
+from backend.routing.catalogue import Candidate
 
 router = APIRouter()
 
 
 @router.get("/v1/models")
 async def list_models(request: Request) -> dict[str, Any]:
-    """List what ``model`` may be: ``auto``, and every model that somebody runs at a price."""
+    """List what ``model`` may be: ``auto``, and every model that somebody runs at a price and that can be called."""
+    return {"object": "list", "data": list((await _models(request)).values())}
+
+
+@router.get("/v1/models/{name:path}")
+async def retrieve_model(request: Request, name: str) -> dict[str, Any]:
+    """Return one of them."""
+    models = await _models(request)
+    if name not in models:
+        raise ModelNotFoundError(
+            f"Nobody runs a model `{name}` here; GET /v1/models lists what there is.", param="model"
+        )
+    return models[name]
+
+
+async def _models(request: Request) -> dict[str, dict[str, Any]]:
     parts = parts_of(request)
     await parts.identities.identify(request)
-    names = [AUTO, *parts.catalogue().models]
+    candidates: dict[str, list[Candidate]] = {AUTO: []}
+    for candidate in parts.catalogue().candidates:
+        if parts.dispatcher.uncallable(candidate) is None:
+            candidates.setdefault(candidate.model, []).append(candidate)
     return {
-        "object": "list",
-        "data": [{"id": name, "object": "model", "created": 0, "owned_by": "clearfloor"} for name in names],
+        name: _model(name, candidates[name])
+        for name in sorted(candidates, key=lambda name: (name != AUTO, name))
     }
+
+
+def _model(name: str, candidates: list[Candidate]) -> dict[str, Any]:
+    model: dict[str, Any] = {"id": name, "object": "model", "created": 0, "owned_by": "clearfloor"}
+    if candidates:
+        qualities = dict(candidates[0].qualities)
+        model["clearfloor"] = {"qualities": qualities, "candidates": list(_described(candidates))}
+    return model
+
+
+def _described(candidates: list[Candidate]) -> Iterator[dict[str, Any]]:
+    for candidate in candidates:
+        price = candidate.price
+        yield {
+            "provider": candidate.provider,
+            "context_window_tokens": candidate.context_window_tokens,
+            "max_output_tokens": candidate.max_output_tokens,
+            "capabilities": sorted(candidate.capabilities),
+            "nano_usd_per_million_tokens": {
+                "input": price.input,
+                "cache_read": price.cache_read,
+                "cache_write": price.cache_write,
+                "output": price.output,
+                "reasoning": price.reasoning,
+            },
+        }

@@ -16,12 +16,12 @@ from backend.store.client import RETRY_AFTER_SECONDS, DataApi
 class LiveCatalogue:
     """The catalogue as it was read last.
 
-    ``current`` is None before the first time, ``fresh`` False while reading fails; ``failed_at`` is when it last did,
-    in terms of ``time.monotonic``.
+    ``current`` is None before the first time; ``problem`` is what keeps it from being read now, in words for anybody;
+    ``failed_at`` is when it last could not, in terms of ``time.monotonic``.
     """
 
     current: Catalogue | None = None
-    fresh: bool = False
+    problem: str | None = "the catalogue has not been read yet"
     failed_at: float = float("-inf")
 
 

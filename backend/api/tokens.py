@@ -69,7 +69,9 @@ class TokenVerifier:
                 options={"require": ["exp", "iss", "aud", "sub"]},
             )
         except jwt.InvalidTokenError as error:
-            raise AuthenticationError(f"The access token does not verify: {error}.") from error
+            raise AuthenticationError(
+                f"The access token does not verify: {error}. An agent's API key begins with `cf_`."
+            ) from error
         return _user(claims, token)
 
     async def _key(self, header: dict[str, Any]) -> Any:  # noqa: ANN401 # what PyJWT takes as a key
@@ -80,9 +82,10 @@ class TokenVerifier:
         if algorithm not in _ASYMMETRIC_ALGORITHMS:
             raise jwt.InvalidAlgorithmError(f"the algorithm {algorithm} is not accepted")
         key_id = str(header.get("kid"))
-        # Whoever comes while the keys are under way waits for them, rather than being told that its key is unknown.
-        async with self._refreshing:
-            await self._refresh(key_id)
+        if self._is_due(key_id):
+            # Whoever comes while the keys are under way waits for them, rather than being told that its key is unknown.
+            async with self._refreshing:
+                await self._refresh(key_id)
         key = self._keys.get(key_id)
         if key is None and self._is_stale:
             raise StoreUnavailableError(
@@ -93,12 +96,16 @@ class TokenVerifier:
             raise jwt.InvalidTokenError("it is signed with a key that is not the project's")
         return key
 
+    def _is_due(self, key_id: str) -> bool:
+        return key_id not in self._keys or self._age() > self._settings.jwks_max_age_seconds
+
     async def _refresh(self, key_id: str) -> None:
-        age = self._clock() - self._asked_at
-        is_due = key_id not in self._keys or age > self._settings.jwks_max_age_seconds
-        if is_due and age > self._settings.jwks_min_refresh_seconds:
+        if self._is_due(key_id) and self._age() > self._settings.jwks_min_refresh_seconds:
             self._asked_at = self._clock()
             self._is_stale = not await self._fetch()
+
+    def _age(self) -> float:
+        return self._clock() - self._asked_at
 
     async def _fetch(self) -> bool:
         """Fetch the keys; tell whether that worked. If not, those known so far stay."""

@@ -4,10 +4,11 @@ import math
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, field
+from http import HTTPStatus
 from typing import TypeVar
 from uuid import UUID
 
-from backend.errors import DispatchError
+from backend.errors import DispatchError, ModelUnavailableError
 from backend.providers.types import Usage
 from backend.retries import chat_with_429_retry
 from backend.routing.rank import Scored
@@ -17,7 +18,6 @@ T = TypeVar("T")
 
 # Where a provider reports no usage: a token of text is about four bytes. Labelled `estimate` in the record.
 _ESTIMATED_BYTES_PER_TOKEN = 4
-_OK = 200
 
 
 @dataclass(slots=True)
@@ -26,17 +26,14 @@ class Attempt:
 
     inference_id: UUID
     scored: Scored
-    number: int
     http_calls: int = 0
     started_at: float = field(default_factory=time.monotonic)
     first_content_milliseconds: int | None = None
+    http_status: int | None = None
+    request_id: str | None = None
     error: DispatchError | None = None
     cooldown_seconds: float = 0.0
-
-    @property
-    def may_be_followed(self) -> bool:
-        """Whether another candidate may do better than this attempt, which failed."""
-        return self.error is not None and self.error.fails_over
+    _is_under_way: bool = False
 
     def opening(self) -> AttemptOpening:
         """Return what is written before the call."""
@@ -52,54 +49,66 @@ class Attempt:
 
         Raises:
             ProviderError: it failed.
+            ModelUnavailableError: it could not be made.
         """
 
         async def counted() -> T:
             self.http_calls += 1
-            return await make_call()
+            self._is_under_way = True
+            try:
+                answer = await make_call()
+            except DispatchError as error:
+                self._is_under_way = False
+                self.http_calls -= isinstance(error, ModelUnavailableError)
+                raise
+            self._is_under_way = False
+            return answer
 
-        answer = await chat_with_429_retry(counted, deadline=deadline)
-        self.first_content_milliseconds = self.elapsed_milliseconds()
-        return answer
+        return await chat_with_429_retry(counted, deadline=deadline)
+
+    def answered(self, request_id: str | None, *, is_stream: bool) -> None:
+        """Note that a call was answered: as a whole, or by a stream with its first content."""
+        self.http_status = HTTPStatus.OK
+        self.request_id = request_id
+        if is_stream:
+            self.first_content_milliseconds = self.elapsed_milliseconds()
+
+    def failed_with(self, error: DispatchError, cooldown_seconds: float = 0.0) -> None:
+        """Note why there is no answer, or no whole one."""
+        self.error = error
+        self.cooldown_seconds = cooldown_seconds
+        self.http_status = error.status or self.http_status
+        self.request_id = error.request_id or self.request_id
 
     def elapsed_milliseconds(self) -> int:
         """Return how long the attempt has been going on."""
         return round((time.monotonic() - self.started_at) * 1000)
 
-    def succeeded(self, usage: Usage, request_id: str | None) -> AttemptResult:
-        """Return the result of a call that was answered."""
-        return self._result("succeeded", usage, request_id=request_id)
-
-    def ended_early(
-        self, status: AttemptStatus, usage: Usage | None, error: DispatchError | None
-    ) -> AttemptResult:
-        """Return the result of a call that broke, or was broken off, under way. ``usage`` None: nobody can tell."""
-        return self._result(status, usage, error)
-
     def failed(self) -> AttemptResult:
         """Return the result of an attempt that brought nothing: not answered, or not even sent."""
-        return self._result("failed" if self.http_calls else "not_sent", None, self.error)
+        return self.result("failed" if self.http_calls else "not_sent")
 
-    def _result(
-        self,
-        status: AttemptStatus,
-        usage: Usage | None,
-        error: DispatchError | None = None,
-        *,
-        request_id: str | None = None,
-    ) -> AttemptResult:
+    def broken_off(self, body_bytes: int) -> AttemptResult:
+        """Return the result of an attempt that nobody waits for any more. What it was sent by then is paid for."""
+        if not self.http_calls:
+            return self.result("not_sent")
+        return self.result("cancelled", estimated_usage(body_bytes, 0) if self._is_under_way else None)
+
+    def result(self, status: AttemptStatus, usage: Usage | None = None) -> AttemptResult:
+        """Return what became of the attempt. ``usage`` None: it used nothing, or nobody can tell."""
+        error = self.error
         tokens = asdict(usage) if usage else {}
         return AttemptResult(
             inference_id=self.inference_id,
             status=status,
             http_calls=self.http_calls,
             duration_milliseconds=self.elapsed_milliseconds(),
-            http_status=_OK if status == "succeeded" else (error.status if error else None),
+            http_status=self.http_status,
             error_class=error.error_class if error else None,
             error_message=error.message if error else None,
             retry_after_seconds=error.retry_after_seconds if error else None,
             cooldown_seconds=self.cooldown_seconds,
-            provider_request_id=request_id,
+            provider_request_id=self.request_id,
             first_content_milliseconds=self.first_content_milliseconds,
             usage_source=tokens.pop("source", "none"),
             **tokens,

@@ -1,9 +1,11 @@
-"""Completions under way. They outlive the request they belong to: a caller who goes away, a record that is away."""
+"""Decisions that are open, and their completions under way. Both outlive what a caller or a stop may do meanwhile."""
 
 import asyncio
 import logging
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any
+from uuid import UUID
 
 from backend.errors import StoreUnavailableError
 from backend.store.record import Completed
@@ -21,7 +23,9 @@ class Completions:
     def __init__(self, *, wait_seconds: float, most: int) -> None:
         self._wait_seconds = wait_seconds
         self._most = most
+        self._open: set[UUID] = set()
         self._tasks: set[asyncio.Task[Completed]] = set()
+        self._one_ended = asyncio.Event()
 
     def require_room(self) -> None:
         """Refuse new work while too many completions wait for the record.
@@ -36,25 +40,44 @@ class Completions:
                 retry_after_seconds=_RETRY_AFTER_SECONDS,
             )
 
-    def start(self, completion: Coroutine[Any, Any, Completed]) -> "asyncio.Task[Completed]":
-        """Run a completion in the background."""
+    def expect(self, decision_id: UUID) -> None:
+        """Remember that a decision is open: a stop waits until it is completed."""
+        self._open.add(decision_id)
+
+    def start(
+        self, decision_id: UUID, completion: Coroutine[Any, Any, Completed]
+    ) -> "asyncio.Task[Completed]":
+        """Run a decision's completion in the background."""
         task = asyncio.create_task(completion)
+        self._open.add(decision_id)
         self._tasks.add(task)
-        task.add_done_callback(self._finished)
+        task.add_done_callback(lambda task: self._finished(decision_id, task))
         return task
 
-    async def finish(self, completion: Coroutine[Any, Any, Completed]) -> Completed | None:
+    async def finish(self, decision_id: UUID, completion: Coroutine[Any, Any, Completed]) -> Completed | None:
         """Run a completion and wait for it a while. None: it goes on in the background, or was refused."""
-        task = self.start(completion)
+        task = self.start(decision_id, completion)
         await asyncio.wait({task}, timeout=self._wait_seconds)
         return task.result() if task.done() and task.exception() is None else None
 
-    async def drain(self) -> None:
-        """Wait for what is under way, as long as an answer would: at shutdown."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=self._wait_seconds)
+    def forget(self, decision_id: UUID) -> None:
+        """Forget a decision that was completed by the record itself, or never opened."""
+        self._open.discard(decision_id)
+        self._one_ended.set()
 
-    def _finished(self, task: "asyncio.Task[Completed]") -> None:
+    async def drain(self) -> None:
+        """Wait until no decision is open, as long as an answer would wait: at shutdown.
+
+        Calls that are being broken off at this moment complete their decisions only now.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._wait_seconds):
+                while self._open:
+                    self._one_ended.clear()
+                    await self._one_ended.wait()
+
+    def _finished(self, decision_id: UUID, task: "asyncio.Task[Completed]") -> None:
         self._tasks.discard(task)
+        self.forget(decision_id)
         if not task.cancelled() and (error := task.exception()):
-            _LOGGER.error("A decision was not completed; the sweep will close it: %s", error)
+            _LOGGER.error("Decision %s was not completed; the sweep will close it: %s", decision_id, error)

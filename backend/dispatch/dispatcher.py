@@ -12,16 +12,17 @@ from uuid import UUID
 
 from backend.dispatch import refusals
 from backend.dispatch.attempt import Attempt, estimated_usage
+from backend.dispatch.body import provider_body
 from backend.dispatch.completions import Completions
 from backend.dispatch.cooldowns import Cooldowns
 from backend.dispatch.order import Delivery, Order
+from backend.dispatch.progress import Progress
 from backend.dispatch.relay import Relay
 from backend.errors import (
     ClearfloorError,
     DispatchError,
     InternalError,
     ModelUnavailableError,
-    ProviderError,
     StoreUnavailableError,
 )
 from backend.ids import uuid7
@@ -29,7 +30,7 @@ from backend.providers.types import ChatAnswer, ChatStream, Provider, ProviderCa
 from backend.routing.catalogue import Candidate
 from backend.routing.rank import Scored
 from backend.settings import Settings, provider_key
-from backend.store.record import Opened, OutcomeStatus, Record, RuleOverride
+from backend.store.record import Completed, Opened, OutcomeStatus, PassedOver, Record, RuleOverride
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -47,174 +48,217 @@ class Dispatcher:
     async def dispatch(self, order: Order) -> "Delivery | Relay":
         """Carry an order out, to a plain answer or to a stream whose first content is there.
 
+        Cancelled, it breaks off what is under way and completes the decision as cancelled.
+
         Raises:
             ClearfloorError: it was refused, nobody answered or the record is away. The decision is completed or, the
                 record being away, will be.
         """
         self.completions.require_room()
+        progress = Progress(time.monotonic() + self.settings.request_deadline_seconds)
         try:
-            return await self._work_through(order)
-        except ClearfloorError:
+            return await self._work_through(order, progress)
+        except ClearfloorError as error:
+            error.decision_id = order.decision.id
+            error.attempts = progress.calls
             raise
         except Exception as error:
             _LOGGER.exception("Decision %s failed by a fault of ours", order.decision.id)
-            self.completions.start(self.record.complete_decision(order.decision, "failed_other"))
+            if progress.last:
+                result = progress.last.failed()
+                self.completions.start(
+                    order.decision.id, self.record.complete_decision(order.decision, "failed_other", result)
+                )
             raise InternalError(
-                "An internal fault; the decision is recorded and nothing is charged.",
+                "An internal fault. Nothing is charged, and what was reserved is released.",
                 decision_id=order.decision.id,
             ) from error
 
-    async def _work_through(self, order: Order) -> "Delivery | Relay":
+    async def _work_through(self, order: Order, progress: Progress) -> "Delivery | Relay":
         if not order.ranking.clearing:
-            await self._complete_unopened(order, "no_candidate_cleared_floor")
+            await self._complete_unattempted(order, progress, "no_candidate_cleared_floor")
             raise refusals.nothing_clears(order)
-        deadline = time.monotonic() + self.settings.request_deadline_seconds
-        failed: Attempt | None = None
         for scored in order.ranking.clearing:
-            if self.unavailable(scored.candidate):
+            if reason := self.unavailable(scored.candidate):
+                progress.pass_over(scored, reason)
                 continue
-            attempt, answer = await self.dispatch_inference(order, scored, failed=failed, deadline=deadline)
+            attempt, answer = await self.dispatch_inference(order, scored, progress)
             if answer is not None:
-                return await self._deliver(order, attempt, answer, deadline)
-            failed = attempt
-            if not (order.may_fail_over and attempt.may_be_followed and time.monotonic() < deadline):
+                return await self._deliver(order, attempt, answer, progress)
+            if progress.is_late or not _may_go_on(order, attempt):
                 break
-        raise await self._give_up(order, failed)
+        raise await self._give_up(order, progress)
 
     async def dispatch_inference(
-        self,
-        order: Order,
-        scored: Scored,
-        *,
-        failed: Attempt | None = None,
-        deadline: float,
-        inference_id: UUID | None = None,
+        self, order: Order, scored: Scored, progress: Progress, *, inference_id: UUID | None = None
     ) -> tuple[Attempt, ChatAnswer | ChatStream | None]:
         """Make one attempt: write its row, then call. The answer is None if it failed; ``attempt.error`` says how.
 
-        The row's id is ``inference_id``, or a new one. The first attempt opens the decision; a later one finishes
-        ``failed``, the attempt before it, in the same transaction. ``deadline`` is in terms of ``time.monotonic``.
+        The row's id is ``inference_id``, or a new one. The first attempt opens the decision; a later one finishes the
+        one before it (``progress.last``) in the same transaction.
 
         Raises:
             ClearfloorError: the record refused the reservation, or is away.
         """
-        attempt = Attempt(inference_id or uuid7(), scored, number=failed.number + 1 if failed else 1)
-        await self._open(order, attempt, failed)
+        attempt = Attempt(inference_id or uuid7(), scored)
+        await self._open(order, attempt, progress)
         try:
             # Asked again between the row and the call: a cooldown may have begun meanwhile.
             if reason := self.unavailable(scored.candidate):
                 raise reason
-            return attempt, await attempt.call(
-                lambda: self._call(order, scored.candidate, deadline), deadline
-            )
+            call = self._call_of(order, scored.candidate, progress)
+            provider = self.providers[scored.candidate.wire_format]
+            make_call = provider.chat_stream if order.stream else provider.chat
+            answer: ChatAnswer | ChatStream = await attempt.call(lambda: make_call(call), progress.deadline)
         except asyncio.CancelledError:
-            # The server is going down under the call.
-            result = attempt.ended_early("cancelled", None, None)
-            self.completions.start(self.record.complete_decision(order.decision, "cancelled", result))
+            result = attempt.broken_off(order.body_bytes)
+            self.completions.start(
+                order.decision.id, self.record.complete_decision(order.decision, "cancelled", result)
+            )
             raise
         except DispatchError as error:
-            attempt.error = error
-            attempt.cooldown_seconds = self._cooldown_seconds(error)
-            if attempt.cooldown_seconds:
-                self.cooldowns.start(scored.candidate.id, attempt.cooldown_seconds)
+            self._note_failure(order, attempt, error)
+            progress.failed(attempt)
             return attempt, None
+        progress.calls += 1
+        attempt.answered(answer.request_id, is_stream=order.stream)
+        return attempt, answer
+
+    def uncallable(self, candidate: Candidate) -> ModelUnavailableError | None:
+        """Say why this process cannot call a candidate at all, or None."""
+        if candidate.wire_format not in self.providers:
+            return ModelUnavailableError("wire_format", f"nothing here speaks {candidate.wire_format}")
+        if candidate.api_key_variable and not provider_key(candidate.api_key_variable):
+            return ModelUnavailableError("no_credentials", f"{candidate.api_key_variable} holds no key")
+        return None
 
     def unavailable(self, candidate: Candidate) -> ModelUnavailableError | None:
         """Say why a candidate cannot be called now, or None."""
-        if candidate.wire_format not in self.providers:
-            return ModelUnavailableError("wire_format", f"no provider speaks {candidate.wire_format}")
-        if candidate.api_key_variable and not provider_key(candidate.api_key_variable):
-            return ModelUnavailableError("credentials", f"{candidate.api_key_variable} is not set")
+        if reason := self.uncallable(candidate):
+            return reason
         cooling = self.cooldowns.remaining_seconds(candidate.id)
         if cooling:
             return ModelUnavailableError("cooling_down", "it cools down", retry_after_seconds=cooling)
         return None
 
-    async def _open(self, order: Order, attempt: Attempt, failed: Attempt | None) -> None:
-        opened = await self._write_opening(order, attempt, failed)
-        if opened.outcome_status:
-            error = refusals.refused(opened, order.decision.id)
-            error.attempts = failed.number if failed else 0
-            raise error
-
-    async def _write_opening(self, order: Order, attempt: Attempt, failed: Attempt | None) -> Opened:
+    async def _open(self, order: Order, attempt: Attempt | None, progress: Progress) -> None:
+        """Write the opening of a decision, or of its next attempt; one that is not answered is undone later."""
+        passed_over = progress.take_unwritten()
         try:
-            if failed is None:
-                return await self.record.insert_decision(order.decision, attempt.opening())
-            return await self.record.insert_attempt(order.decision, failed.failed(), attempt.opening())
-        except StoreUnavailableError:
-            # Whatever was written meanwhile is completed as soon as the record is back: no funds stay held.
+            opened = await self._write_opening(order, attempt, progress.last, passed_over)
+        except (StoreUnavailableError, asyncio.CancelledError) as error:
+            status: OutcomeStatus = "failed_provider_error" if progress.calls else "abandoned"
+            if isinstance(error, asyncio.CancelledError):
+                status = "cancelled"
             self.completions.start(
-                self.record.complete_decision(order.decision, "failed_provider_error", failed.failed())
-                if failed
-                else self.record.undo_opening(order.decision, attempt.opening(), attempt.failed())
+                order.decision.id, self._undo(order, attempt, progress.last, passed_over, status)
             )
             raise
+        if opened.outcome_status:
+            self.completions.forget(order.decision.id)
+            raise refusals.refused(opened, order.decision.id)
+        self.completions.expect(order.decision.id)
+        progress.last = attempt
 
-    async def _call(self, order: Order, candidate: Candidate, deadline: float) -> ChatAnswer | ChatStream:
-        provider = self.providers[candidate.wire_format]
-        call = ProviderCall(
+    async def _write_opening(
+        self,
+        order: Order,
+        attempt: Attempt | None,
+        previous: Attempt | None,
+        passed_over: list[PassedOver],
+        *,
+        is_undone: bool = False,
+    ) -> Opened:
+        if attempt and previous:
+            return await self.record.insert_attempt(
+                order.decision, previous.failed(), attempt.opening(), passed_over, is_undone=is_undone
+            )
+        return await self.record.insert_decision(
+            order.decision, attempt.opening() if attempt else None, passed_over, is_undone=is_undone
+        )
+
+    async def _undo(
+        self,
+        order: Order,
+        attempt: Attempt | None,
+        previous: Attempt | None,
+        passed_over: list[PassedOver],
+        status: OutcomeStatus,
+    ) -> Completed:
+        """Complete a decision whose opening was not answered: it may have been written, or be on its way still.
+
+        So it is opened for certain first, which changes nothing if it is open already.
+        """
+        await self._write_opening(order, attempt, previous, passed_over, is_undone=True)
+        return await self.record.complete_decision(
+            order.decision, status, attempt.result("not_sent") if attempt else None
+        )
+
+    def _call_of(self, order: Order, candidate: Candidate, progress: Progress) -> ProviderCall:
+        return ProviderCall(
             base_url=candidate.base_url,
             api_key=provider_key(candidate.api_key_variable),
-            body=_provider_body(order, candidate),
-            timeout_seconds=min(
-                self.settings.provider_first_byte_timeout_seconds, max(deadline - time.monotonic(), 0.0)
-            ),
+            body=provider_body(order, candidate),
+            choices=order.choices,
+            deadline=progress.deadline,
+            first_content_timeout_seconds=self.settings.provider_first_content_timeout_seconds,
             idle_timeout_seconds=self.settings.provider_idle_timeout_seconds,
+            tail_timeout_seconds=self.settings.provider_tail_timeout_seconds,
             most_answer_bytes=self.settings.max_answer_bytes,
         )
-        return await (provider.chat_stream(call) if order.stream else provider.chat(call))
+
+    def _note_failure(self, order: Order, attempt: Attempt, error: DispatchError) -> None:
+        candidate = attempt.scored.candidate
+        _LOGGER.warning(
+            "Decision %s: %s at %s did not answer: %s, HTTP %s",
+            *(order.decision.id, candidate.model, candidate.provider, error.error_class, error.status),
+        )
+        attempt.failed_with(error, self._cooldown_seconds(error))
+        if attempt.cooldown_seconds:
+            self.cooldowns.start(candidate.id, attempt.cooldown_seconds)
 
     def _cooldown_seconds(self, error: DispatchError) -> float:
         if error.error_class == "rate_limited":
             return error.retry_after_seconds or self.settings.rate_limit_cooldown_seconds
-        if isinstance(error, ProviderError) and error.error_class == "credentials":
+        if error.error_class == "credentials":
             return self.settings.credentials_cooldown_seconds
         return 0.0
 
     async def _deliver(
-        self, order: Order, attempt: Attempt, answer: ChatAnswer | ChatStream, deadline: float
+        self, order: Order, attempt: Attempt, answer: ChatAnswer | ChatStream, progress: Progress
     ) -> "Delivery | Relay":
         if not isinstance(answer, ChatAnswer):
-            return Relay(order, attempt, answer, self.record, self.completions, deadline)
+            return Relay(order, attempt, answer, self.record, self.completions, progress)
         usage = answer.usage or estimated_usage(order.body_bytes, answer.output_bytes)
-        result = attempt.succeeded(usage, answer.request_id)
-        completion = self.record.complete_decision(order.decision, "succeeded", result)
-        return Delivery(attempt.scored, attempt.number, answer, await self.completions.finish(completion))
+        completion = self.record.complete_decision(
+            order.decision, "succeeded", attempt.result("succeeded", usage)
+        )
+        completed = await self.completions.finish(order.decision.id, completion)
+        return Delivery(attempt.scored, progress.calls, answer, completed)
 
-    async def _give_up(self, order: Order, failed: Attempt | None) -> ClearfloorError:
-        earliest = self._earliest_seconds(order)
-        if failed is None:
-            await self._complete_unopened(order, "failed_pre_dispatch")
-            return refusals.nobody_answered(order, None, earliest)
-        completion = self.record.complete_decision(order.decision, "failed_provider_error", failed.failed())
-        await self.completions.finish(completion)
-        error = refusals.nobody_answered(order, failed.error, earliest)
-        error.attempts = failed.number
-        return error
+    async def _give_up(self, order: Order, progress: Progress) -> ClearfloorError:
+        if progress.last is None:
+            await self._complete_unattempted(order, progress, "failed_pre_dispatch")
+        else:
+            completion = self.record.complete_decision(
+                order.decision, "failed_provider_error", progress.last.failed(), progress.take_unwritten()
+            )
+            await self.completions.finish(order.decision.id, completion)
+        waits = [self.cooldowns.remaining_seconds(scored.candidate.id) for scored in order.ranking.clearing]
+        return refusals.nobody_answered(order, progress, min((wait for wait in waits if wait), default=None))
 
-    async def _complete_unopened(self, order: Order, override: RuleOverride) -> None:
+    async def _complete_unattempted(self, order: Order, progress: Progress, override: RuleOverride) -> None:
         """Record a decision that comes to no attempt: open it without one, then complete it."""
-        opened = await self.record.insert_decision(order.decision, None)
-        if opened.outcome_status:
-            raise refusals.refused(opened, order.decision.id)
+        await self._open(order, None, progress)
         status: OutcomeStatus = (
             "rejected_no_candidate" if override == "no_candidate_cleared_floor" else "failed_provider_error"
         )
-        await self.completions.finish(
-            self.record.complete_decision(order.decision, status, decision_rule_override=override)
-        )
-
-    def _earliest_seconds(self, order: Order) -> float | None:
-        waits = [self.cooldowns.remaining_seconds(scored.candidate.id) for scored in order.ranking.clearing]
-        return min((wait for wait in waits if wait), default=None)
+        completion = self.record.complete_decision(order.decision, status, decision_rule_override=override)
+        await self.completions.finish(order.decision.id, completion)
 
 
-def _provider_body(order: Order, candidate: Candidate) -> dict[str, object]:
-    body = {**order.body, "model": candidate.upstream_model}
-    if not order.names_output_limit:
-        body[candidate.output_limit_field] = order.output_limit_tokens
-    if order.stream:
-        # Always asked for: an answer without usage could only be estimated. Stripped again for callers who did not ask.
-        body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
-    return body
+def _may_go_on(order: Order, failed: Attempt) -> bool:
+    """Tell whether another candidate may be tried: always after one that was not even called."""
+    if not failed.http_calls:
+        return True
+    return order.may_fail_over and failed.error is not None and failed.error.fails_over

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+
+import msgspec
 
 from backend.providers.types import ChatAnswer
 from backend.routing.rank import Ranking, Scored
@@ -14,20 +15,20 @@ class Order:
     """A decided request: the decision to open, the ranking to work through and the body to send.
 
     Attributes:
-        body: the caller's body without what is Clearfloor's own; ``model`` and the limit are set per candidate.
+        body: the caller's body without what is Clearfloor's own, each field's JSON as it came.
         body_bytes: its size as it came, to estimate usage by where a provider reports none.
-        names_output_limit: the caller set the limit itself (in ``body``); else ``output_limit_tokens`` is sent.
+        choices: how many answers are asked for.
+        output_limit_tokens: limit of each answer, the caller's or the agent's default.
         wants_usage: the caller asked for usage at the end of its stream.
-        may_fail_over: whether other candidates may be tried after the first.
+        may_fail_over: whether other candidates may be called after the first.
     """
 
     decision: DecisionOpening
     ranking: Ranking
-    body: Mapping[str, Any]
+    body: Mapping[str, msgspec.Raw]
     body_bytes: int
     choices: int
     output_limit_tokens: int
-    names_output_limit: bool
     wants_usage: bool
     may_fail_over: bool
 

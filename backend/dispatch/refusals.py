@@ -6,19 +6,29 @@ from typing import Any
 from uuid import UUID
 
 from backend.dispatch.order import Order
+from backend.dispatch.progress import Progress
 from backend.errors import (
     AccessDeniedError,
     AllCandidatesFailedError,
     AuthenticationError,
     ClearfloorError,
-    DispatchError,
     InsufficientFundsError,
     NoCandidateClearsFloorError,
+    NoCandidateFitsError,
     ProviderRejectedRequestError,
     SpendCapError,
 )
 from backend.store.record import Opened
 from backend.units import usd
+
+# What a caller can do about each reason for which routing rejects a candidate.
+_REMEDIES = {
+    "context_window": "the request is longer than a context window (context_window): shorten it, or lower `max_tokens`",
+    "lacks_capability": "a model lacks what the request needs, such as tools, images or JSON (lacks_capability)",
+    "output_limit": "`max_tokens` is more than a model can answer (output_limit): lower it",
+    "over_max_cost": "it could cost more than `clearfloor.max_cost_usd` (over_max_cost): raise it, or lower `max_tokens`",
+    "refused_field": "the body has a field that a provider must not get, as it changes model or price (refused_field)",
+}
 
 
 def refused(opened: Opened, decision_id: UUID) -> ClearfloorError:
@@ -37,7 +47,7 @@ def refused(opened: Opened, decision_id: UUID) -> ClearfloorError:
             f"The {refusal.get('scope')}'s cap for the {refusal.get('window')} cannot take this request: it may cost"
             f" up to {_usd(refusal, 'needed')}; of {_usd(refusal, 'cap')}, {_usd(refusal, 'spent')} is spent and"
             f" {_usd(refusal, 'held')} held by requests under way. Nothing is charged."
-            f" {_resets(refusal)}",
+            f" Ask for fewer output tokens, or wait: {_resets(refusal)}",
             decision_id=decision_id,
             details=refusal,
             retry_after_seconds=_seconds_until(refusal.get("resets_at")),
@@ -53,27 +63,34 @@ def refused(opened: Opened, decision_id: UUID) -> ClearfloorError:
     )
 
 
-def nothing_clears(order: Order) -> NoCandidateClearsFloorError:
-    """Return the error of a request that no candidate is good enough for."""
-    best = order.ranking.best_quality
-    there_is = (
-        "no candidate fits the request otherwise" if best is None else f"the best that fits has {best:g}"
-    )
+def nothing_clears(order: Order) -> ClearfloorError:
+    """Return the error of a request that no candidate can take, or that none is good enough for."""
     reasons = sorted({str(scored.rejected) for scored in order.ranking.rejected})
+    constraints = [_REMEDIES[reason] for reason in reasons if reason in _REMEDIES]
+    best = order.ranking.best_quality
+    if best is None and "no_quality_estimate" not in reasons:
+        return NoCandidateFitsError(
+            f"No candidate can take this request: {'; '.join(constraints) or 'there is none'}. Nothing was called.",
+            decision_id=order.decision.id,
+            details={"reject_reasons": reasons},
+        )
+    there_is = (
+        "no candidate that fits otherwise has an estimate"
+        if best is None
+        else f"the best that fits has {best:g}"
+    )
+    others = f" Others were rejected: {'; '.join(constraints)}." if constraints else ""
     return NoCandidateClearsFloorError(
         f"No candidate clears the floor of {order.decision.floor} for the task `{order.decision.task}`:"
-        f" {there_is}. Nothing was called. Lower the floor, or lift the constraint that rejects the others"
-        f" ({', '.join(reasons) or 'the catalogue is empty'}).",
+        f" {there_is}. Nothing was called. Lower the floor.{others}",
         decision_id=order.decision.id,
         details={"floor": order.decision.floor, "best_quality": best, "reject_reasons": reasons},
     )
 
 
-def nobody_answered(
-    order: Order, error: DispatchError | None, earliest_seconds: float | None
-) -> ClearfloorError:
+def nobody_answered(order: Order, progress: Progress, earliest_seconds: float | None) -> ClearfloorError:
     """Return the error after the last candidate: the provider's own if the request is wrong, else that all failed."""
-    decision_id = order.decision.id
+    decision_id, error = order.decision.id, progress.error
     if error and not error.fails_over:
         return ProviderRejectedRequestError(
             error.message, status=error.status or 400, decision_id=decision_id
@@ -85,13 +102,17 @@ def nobody_answered(
             decision_id=decision_id,
             retry_after_seconds=earliest_seconds,
         )
+    reasons = sorted({f"{entry.model} at {entry.provider}: {entry.reason}" for entry in progress.unavailable})
     failure = AllCandidatesFailedError(
-        "Every candidate that clears the floor is unavailable for now. Nothing was called or charged.",
+        f"Every candidate that clears the floor is unavailable for now ({', '.join(reasons)})."
+        " Nothing was called or charged.",
         decision_id=decision_id,
         retry_after_seconds=earliest_seconds,
+        details={"unavailable": reasons},
     )
-    # Coming back at the stated moment does mend this one.
-    failure.should_retry = None
+    if earliest_seconds is not None:
+        # Coming back at the stated moment does mend this one.
+        failure.should_retry = None
     return failure
 
 
@@ -101,7 +122,11 @@ def _usd(refusal: Mapping[str, Any], what: str) -> str:
 
 def _resets(refusal: Mapping[str, Any]) -> str:
     resets_at = refusal.get("resets_at")
-    return f"The window resets at {resets_at}." if resets_at else "A lifetime cap does not reset: raise it."
+    return (
+        f"the window resets at {resets_at}."
+        if resets_at
+        else "a lifetime cap does not reset, only raising it helps."
+    )
 
 
 def _seconds_until(moment: str | None) -> float | None:

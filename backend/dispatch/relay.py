@@ -4,20 +4,19 @@ From the first content on there is no other candidate: a stream that breaks ends
 The last event waits for the completion to be committed and carries ``clearfloor``: the decision and its cost.
 """
 
-import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Any
 
 import orjson
 
 from backend.dispatch.attempt import Attempt, estimated_usage
 from backend.dispatch.completions import Completions
 from backend.dispatch.order import Order
+from backend.dispatch.progress import Progress
 from backend.errors import ProviderError
 from backend.providers.types import ChatEvent, ChatStream, Usage
 from backend.routing.rank import Scored
-from backend.store.record import AttemptResult, Completed, OutcomeStatus, Record
+from backend.store.record import AttemptStatus, Completed, OutcomeStatus, Record
 from backend.units import usd
 
 _DONE = b"data: [DONE]\n\n"
@@ -26,20 +25,16 @@ _EMPTY_EVENT = b'{"object":"chat.completion.chunk","choices":[]}'
 
 @dataclass(slots=True)
 class Relay:
-    """A stream under way. Iterate once over the bytes for the caller, then (or instead) call :meth:`aclose`.
-
-    ``deadline`` is in terms of ``time.monotonic``.
-    """
+    """A stream under way. Iterate once over the bytes for the caller, then (or instead) call :meth:`aclose`."""
 
     order: Order
     attempt: Attempt
     stream: ChatStream
     record: Record
     completions: Completions
-    deadline: float
+    progress: Progress
     _usage: Usage | None = None
     _output_bytes: int = 0
-    _finished_choices: int = 0
     _is_completed: bool = False
 
     @property
@@ -49,79 +44,82 @@ class Relay:
 
     @property
     def attempts(self) -> int:
-        """How many attempts there were, this one included."""
-        return self.attempt.number
+        """How many candidates were called, this one included."""
+        return self.progress.calls
+
+    @property
+    def deadline(self) -> float:
+        """Until when the provider may go on, in terms of ``time.monotonic``."""
+        return self.progress.deadline
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """Yield the caller's events."""
-        last_events: list[ChatEvent] = []
+        # Of what comes once every choice has finished only the last event waits.
+        held_back: bytes | None = None
         try:
             async for event in self.stream:
                 self._count(event)
                 if event.is_usage_report and not self.order.wants_usage:
                     continue
-                if self._finished_choices < self.order.choices:
+                if held_back is not None:
+                    yield _frame(held_back)
+                held_back = event.data if event.is_end else None
+                if held_back is None:
                     yield _frame(event.data)
-                else:
-                    last_events.append(event)
         except ProviderError as error:
-            await self._complete(
-                "failed_provider_error", self.attempt.ended_early("cut", self._used(), error)
-            )
-            yield _frame(orjson.dumps(self._broken(error)))
+            self.attempt.failed_with(error)
+            await self._complete("failed_provider_error", "cut")
+            yield _frame(self._broken(error))
             return
-        result = self.attempt.succeeded(self._used(), self.stream.request_id)
-        completed = await self._complete("succeeded", result)
-        for event in last_events[:-1]:
-            yield _frame(event.data)
-        yield _frame(self._with_cost(last_events, completed))
+        completed = await self._complete("succeeded", "succeeded")
+        yield _frame(self._with_cost(held_back or _EMPTY_EVENT, completed))
         yield _DONE
 
-    async def aclose(self) -> None:
-        """Hang up on the provider. A decision that is still open was left by its caller: it is settled as cancelled."""
+    async def aclose(self, outcome: OutcomeStatus = "cancelled") -> None:
+        """Hang up on the provider. A decision that is still open is settled, by default as left by its caller."""
         if not self._is_completed:
             self._is_completed = True
-            result = self.attempt.ended_early("cancelled", self._used(), None)
-            self.completions.start(self.record.complete_decision(self.order.decision, "cancelled", result))
+            result = self.attempt.result("cancelled", self._used())
+            completion = self.record.complete_decision(self.order.decision, outcome, result)
+            self.completions.start(self.order.decision.id, completion)
         await self.stream.aclose()
 
     def _count(self, event: ChatEvent) -> None:
-        self._usage = event.usage or self._usage
         self._output_bytes += event.output_bytes
-        self._finished_choices += event.finished_choices
-        if time.monotonic() > self.deadline:
-            raise ProviderError("timeout", "the request's deadline has passed")
+        # A report that came before the last content does not count it.
+        if event.usage or event.output_bytes:
+            self._usage = event.usage
 
     def _used(self) -> Usage:
         return self._usage or estimated_usage(self.order.body_bytes, self._output_bytes)
 
-    async def _complete(self, status: OutcomeStatus, result: AttemptResult) -> Completed | None:
+    async def _complete(self, outcome: OutcomeStatus, status: AttemptStatus) -> Completed | None:
         self._is_completed = True
-        return await self.completions.finish(
-            self.record.complete_decision(self.order.decision, status, result)
+        decision = self.order.decision
+        completion = self.record.complete_decision(
+            decision, outcome, self.attempt.result(status, self._used())
         )
+        return await self.completions.finish(decision.id, completion)
 
-    def _with_cost(self, last_events: list[ChatEvent], completed: Completed | None) -> bytes:
+    def _with_cost(self, last: bytes, completed: Completed | None) -> bytes:
         cost = {"cost_usd": usd(completed.charge_nano_usd)} if completed else {}
         facts = b'"clearfloor":' + orjson.dumps({"decision_id": str(self.order.decision.id), **cost})
-        last = last_events[-1].data if last_events else _EMPTY_EVENT
         # Into the object as the provider sent it: what it says is not written anew.
         fields = last[1:-1].strip()
         return b"{" + fields + b"," * bool(fields) + facts + b"}"
 
-    def _broken(self, error: ProviderError) -> dict[str, Any]:
+    def _broken(self, error: ProviderError) -> bytes:
         message = (
             f"The stream broke after content had been sent, so no other candidate took over: {error.message}."
         )
-        return {
-            "error": {
-                "message": message,
-                "type": "server_error",
-                "param": None,
-                "code": "stream_broken",
-                "decision_id": str(self.order.decision.id),
-            }
+        described = {
+            "message": message,
+            "type": "server_error",
+            "param": None,
+            "code": "stream_broken",
+            "decision_id": str(self.order.decision.id),
         }
+        return orjson.dumps({"error": described})
 
 
 def _frame(data: bytes) -> bytes:

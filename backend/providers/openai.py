@@ -5,25 +5,35 @@ reasoning (``completion_tokens_details.reasoning_tokens``). https://platform.ope
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Any
 
 import httpx
+import msgspec
 import orjson
 
 from backend.errors import ProviderError
-from backend.providers.transport import retry_after_seconds, server_sent_data, translated, whole_body
+from backend.providers.transport import (
+    ServerSentEvent,
+    retry_after_seconds,
+    server_sent_events,
+    translated,
+    whole_body,
+)
 from backend.providers.types import ChatAnswer, ChatEvent, ProviderCall, Usage
 
 _DONE = b"[DONE]"
 # No call uses more. A provider that reports more must not keep the call from being settled.
-_MOST_TOKENS = 10**12
+_MOST_TOKENS = 10**9
 _LONGEST_ERROR_MESSAGE_CHARACTERS = 500
-_CREDENTIALS_STATUSES = frozenset({401, 402, 403, 404})
-_RATE_LIMITED_STATUS = 429
-_TIMEOUT_STATUS = 408
-_SERVER_ERROR_STATUS = 500
+# Our key or our account is wrong, for whatever request: the candidate is of no use until somebody mends it. 403 and 404
+# may be about this one request (moderation, a preference that nothing meets), and are no reason to leave it alone.
+_CREDENTIALS_STATUSES = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.PAYMENT_REQUIRED})
+_ELSEWHERE_STATUSES = frozenset({HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND})
 # Where a delta carries what a caller would show: from the first of these on there is no way back to another provider.
 _CONTENT_FIELDS = (
     "content",
@@ -46,32 +56,23 @@ class OpenAIProvider:
     async def chat(self, call: ProviderCall) -> ChatAnswer:
         """Make a plain call; see :class:`backend.providers.types.Provider`."""
         with translated():
-            async with asyncio.timeout(call.timeout_seconds):
+            async with asyncio.timeout(_seconds_to_first_content(call)):
                 response = await self._client.send(self._request(call), stream=True)
                 try:
-                    content = await whole_body(response, call.most_answer_bytes)
+                    with _named(response), translated():
+                        content = await whole_body(response, call.most_answer_bytes)
+                        return _answer(response, content, call.api_key)
                 finally:
                     await response.aclose()
-        if not response.is_success:
-            raise _refusal(response, content, call.api_key)
-        body = _object(content)
-        choices = body.get("choices")
-        if not isinstance(choices, list) or not choices:
-            raise ProviderError("malformed", "the answer has no choices", status=response.status_code)
-        return ChatAnswer(
-            body=content,
-            usage=_usage(body.get("usage")),
-            output_bytes=sum(_content_bytes(choice.get("message")) for choice in _objects(choices)),
-            request_id=_request_id(response.headers),
-        )
 
     async def chat_stream(self, call: ProviderCall) -> "OpenAIStream":
         """Make a streamed call; see :class:`backend.providers.types.Provider`."""
         with translated():
-            async with asyncio.timeout(call.timeout_seconds):
+            async with asyncio.timeout(_seconds_to_first_content(call)):
                 response = await self._client.send(self._request(call), stream=True)
                 try:
-                    return await _opened_stream(response, call)
+                    with _named(response), translated():
+                        return await _opened_stream(response, call)
                 except BaseException:
                     await response.aclose()
                     raise
@@ -83,7 +84,7 @@ class OpenAIProvider:
         return self._client.build_request(
             "POST",
             f"{call.base_url.rstrip('/')}/chat/completions",
-            content=orjson.dumps(call.body),
+            content=msgspec.json.encode(call.body),
             headers=headers,
             # The time for the answer is asyncio.timeout's: httpx would start anew at every byte.
             timeout=httpx.Timeout(
@@ -92,9 +93,44 @@ class OpenAIProvider:
         )
 
 
+def _seconds_to_first_content(call: ProviderCall) -> float:
+    return min(call.first_content_timeout_seconds, max(0.0, call.deadline - time.monotonic()))
+
+
+@contextmanager
+def _named(response: httpx.Response) -> Iterator[None]:
+    """Let errors tell which answer they are of: the id is what a dispute with the provider needs."""
+    try:
+        yield
+    except ProviderError as error:
+        error.status = error.status or response.status_code
+        error.request_id = _request_id(response.headers)
+        raise
+
+
+def _answer(response: httpx.Response, content: bytes, api_key: str | None) -> ChatAnswer:
+    if not response.is_success:
+        raise _refusal(response, content, api_key)
+    body = _object(content)
+    _require_no_error(body, api_key)
+    choices = _objects(body.get("choices"))
+    if not choices or not all(isinstance(choice.get("message"), dict) for choice in choices):
+        raise ProviderError("malformed", "the answer has no choices with messages")
+    if any(choice.get("finish_reason") == "error" for choice in choices):
+        raise ProviderError("server_error", "the provider gave up in the middle of the answer")
+    return ChatAnswer(
+        body=content,
+        usage=_usage(body.get("usage")),
+        output_bytes=sum(_content_bytes(choice["message"]) for choice in choices),
+        request_id=_request_id(response.headers),
+    )
+
+
 async def _opened_stream(response: httpx.Response, call: ProviderCall) -> "OpenAIStream":
     if not response.is_success:
         raise _refusal(response, await whole_body(response, call.most_answer_bytes), call.api_key)
+    if "json" in response.headers.get("content-type", ""):
+        raise ProviderError("malformed", "the provider answered without a stream")
     stream = OpenAIStream(response, call)
     await stream.wait_for_content()
     return stream
@@ -109,6 +145,8 @@ class OpenAIStream:
         self._response = response
         self._events = self._read()
         self._held_back: list[ChatEvent] = []
+        self._seen: set[int] = set()
+        self._finished: set[int] = set()
 
     async def wait_for_content(self) -> None:
         """Read up to the first event with content.
@@ -118,11 +156,9 @@ class OpenAIStream:
         """
         async for event in self._events:
             self._held_back.append(event)
-            if event.output_bytes or event.finished_choices:
+            if event.output_bytes or event.is_end:
                 return
-        raise ProviderError(
-            "malformed", "the stream ended before any content", status=self._response.status_code
-        )
+        raise ProviderError("malformed", "the stream ended before any content")
 
     async def __aiter__(self) -> AsyncIterator[ChatEvent]:
         """Yield every event from the first on."""
@@ -131,40 +167,55 @@ class OpenAIStream:
         while (following := await self._next()) is not None:
             yield following
 
-    async def _next(self) -> ChatEvent | None:
-        with translated():
-            async with asyncio.timeout(self._call.idle_timeout_seconds):
-                return await anext(self._events, None)
-
     async def aclose(self) -> None:
         """Hang up."""
         await self._response.aclose()
 
+    async def _next(self) -> ChatEvent | None:
+        try:
+            with _named(self._response), translated():
+                async with asyncio.timeout(self._patience_seconds()):
+                    return await anext(self._events, None)
+        except ProviderError:
+            if self._is_answered:
+                return None
+            raise
+
+    @property
+    def _is_answered(self) -> bool:
+        """Whether everything that was asked for is there: what follows is only usage and the end marker."""
+        return len(self._finished) >= self._call.choices
+
+    def _patience_seconds(self) -> float:
+        patience = self._call.tail_timeout_seconds if self._is_answered else self._call.idle_timeout_seconds
+        return max(0.0, min(patience, self._call.deadline - time.monotonic()))
+
     async def _read(self) -> AsyncIterator[ChatEvent]:
-        finished = False
-        async for data in server_sent_data(self._response, self._call.most_answer_bytes):
-            if data == _DONE:
+        async for event in server_sent_events(self._response, self._call.most_answer_bytes):
+            if event.data.strip() == _DONE:
                 return
-            event = _event(data, self._call.api_key)
-            finished = finished or event.finished_choices > 0
-            yield event
-        if not finished:
+            yield self._chat_event(event)
+        if not self._seen:
+            raise ProviderError("malformed", "the answer is no stream of events")
+        if self._finished != self._seen:
             raise ProviderError("connection", "the stream ended in the middle of the answer")
 
-
-def _event(data: bytes, api_key: str | None) -> ChatEvent:
-    chunk = _object(data)
-    if chunk.get("error"):
-        message = _message_of(chunk, api_key) or "the provider reported an error in the stream"
-        raise ProviderError("server_error", message)
-    choices = _objects(chunk.get("choices"))
-    return ChatEvent(
-        data=data,
-        usage=_usage(chunk.get("usage")),
-        finished_choices=sum(1 for choice in choices if choice.get("finish_reason")),
-        output_bytes=sum(_content_bytes(choice.get("delta")) for choice in choices),
-        is_usage_report=not choices and "usage" in chunk,
-    )
+    def _chat_event(self, event: ServerSentEvent) -> ChatEvent:
+        chunk = _object(event.data)
+        if event.name == "error":
+            chunk.setdefault("error", chunk)
+        _require_no_error(chunk, self._call.api_key)
+        choices = _objects(chunk.get("choices"))
+        self._seen.update(_index(choice) for choice in choices)
+        self._finished.update(_index(choice) for choice in choices if choice.get("finish_reason"))
+        return ChatEvent(
+            # On one line again: a line's end can only stand between two tokens of JSON.
+            data=event.data.replace(b"\n", b" ").strip(),
+            usage=_usage(chunk.get("usage")),
+            output_bytes=sum(_content_bytes(choice.get("delta")) for choice in choices),
+            is_usage_report=not choices and "usage" in chunk,
+            is_end=bool(self._seen) and self._finished == self._seen,
+        )
 
 
 def _object(content: bytes) -> dict[str, Any]:
@@ -179,6 +230,17 @@ def _object(content: bytes) -> dict[str, Any]:
 
 def _objects(value: Any) -> list[dict[str, Any]]:  # noqa: ANN401 # whatever the provider sent
     return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
+
+
+def _index(choice: Mapping[str, Any]) -> int:
+    index = choice.get("index")
+    return index if isinstance(index, int) else 0
+
+
+def _require_no_error(body: Mapping[str, Any], api_key: str | None) -> None:
+    if body.get("error") or body.get("object") == "error":
+        message = _message_of(body, api_key) or "the provider reported an error in its answer"
+        raise ProviderError("server_error", message)
 
 
 def _content_bytes(message: Any) -> int:  # noqa: ANN401 # whatever the provider sent
@@ -238,13 +300,15 @@ def _refusal(response: httpx.Response, content: bytes, api_key: str | None) -> P
 
 
 def _error_class(status: int) -> str:
-    if status == _RATE_LIMITED_STATUS:
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
         return "rate_limited"
     if status in _CREDENTIALS_STATUSES:
         return "credentials"
-    if status >= _SERVER_ERROR_STATUS or status == _TIMEOUT_STATUS:
+    if status in _ELSEWHERE_STATUSES:
+        return "not_here"
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.REQUEST_TIMEOUT:
         return "server_error"
-    return "rejected" if status >= 400 else "malformed"  # noqa: PLR2004 # where client errors begin
+    return "rejected" if status >= HTTPStatus.BAD_REQUEST else "malformed"
 
 
 def _error_message(content: bytes, api_key: str | None) -> str | None:
@@ -255,7 +319,7 @@ def _error_message(content: bytes, api_key: str | None) -> str | None:
 
 
 def _message_of(body: Any, api_key: str | None) -> str | None:  # noqa: ANN401 # whatever the provider sent
-    error = body.get("error", body) if isinstance(body, dict) else None
+    error = body.get("error") or body if isinstance(body, dict) else None
     message = error.get("message") if isinstance(error, dict) else error
     if not isinstance(message, str):
         return None

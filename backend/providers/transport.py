@@ -1,22 +1,26 @@
-"""What every wire format over HTTP needs: errors of the connection, server-sent events, Retry-After."""
+"""What every wire format over HTTP needs: bounded bodies, server-sent events, errors of the connection, Retry-After."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from email.utils import parsedate_to_datetime
+from typing import NamedTuple
 
 import httpx
 
-from backend.errors import ProviderError
+from backend.errors import ModelUnavailableError, ProviderError
 
 _LONGEST_RETRY_AFTER_SECONDS = 86_400.0
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turn what httpx and time-outs raise into ProviderErrors."""
+    """Turn what httpx and time-outs raise into errors of dispatch."""
     try:
         yield
+    except httpx.PoolTimeout as error:
+        raise ModelUnavailableError("no_free_connection", "every connection is in use") from error
     except (TimeoutError, httpx.TimeoutException) as error:
         raise ProviderError(
             "timeout", f"the provider did not answer in time ({type(error).__name__})"
@@ -40,24 +44,51 @@ async def whole_body(response: httpx.Response, most_bytes: int) -> bytes:
     return bytes(content)
 
 
-async def server_sent_data(response: httpx.Response, most_bytes: int) -> AsyncIterator[bytes]:
-    """Yield the data of each server-sent event of one line.
+class ServerSentEvent(NamedTuple):
+    """One event of a stream: its name (empty: none was given) and its data."""
+
+    name: str
+    data: bytes
+
+
+async def server_sent_events(response: httpx.Response, most_bytes: int) -> AsyncIterator[ServerSentEvent]:
+    """Yield the events of a stream (https://html.spec.whatwg.org/multipage/server-sent-events.html).
+
+    Lines end with a line feed, as everybody sends them: other readers also cut at U+2028 and its like, which JSON may
+    hold. An event that the stream ends within counts, too.
 
     Raises:
-        ProviderError: a line is longer than ``most_bytes``.
+        ProviderError: an event is longer than ``most_bytes``.
     """
-    # Split on line feeds only: text in JSON may hold U+2028 and its like, at which httpx's line reader would cut.
+    name, data = "", bytearray()
+    async for line in _lines(response, most_bytes):
+        field, _, value = line.partition(b":")
+        if not line:
+            if data:
+                yield ServerSentEvent(name, bytes(data))
+            name, data = "", bytearray()
+        elif field == b"data":
+            data += (b"\n" if data else b"") + value.removeprefix(b" ")
+            _require_at_most(most_bytes, len(data))
+        elif field == b"event":
+            name = value.decode(errors="replace").strip()
+    if data:
+        yield ServerSentEvent(name, bytes(data))
+
+
+async def _lines(response: httpx.Response, most_bytes: int) -> AsyncIterator[bytes]:
     rest = bytearray()
+    is_first = True
     async for block in response.aiter_bytes():
         rest += block
         if b"\n" in block:
             *lines, rest = rest.split(b"\n")
             for line in lines:
-                if line.startswith(b"data:"):
-                    yield bytes(line[5:]).strip()
+                yield bytes(line.removeprefix(_BYTE_ORDER_MARK) if is_first else line).removesuffix(b"\r")
+                is_first = False
         _require_at_most(most_bytes, len(rest))
-    if rest.startswith(b"data:"):
-        yield bytes(rest[5:]).strip()
+    if rest:
+        yield bytes(rest).removesuffix(b"\r")
 
 
 def _require_at_most(most_bytes: int, size: int) -> None:
@@ -74,7 +105,7 @@ def retry_after_seconds(value: str | None, now: datetime) -> float | None:
         return None
     try:
         seconds = float(value) if value.replace(".", "", 1).isdecimal() else _seconds_until(value, now)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None
     return min(max(seconds, 0.0), _LONGEST_RETRY_AFTER_SECONDS)
 

@@ -24,16 +24,23 @@ class ProviderCall:
     """One call: where, with which key, with which body (already in the provider's terms), within which limits.
 
     Attributes:
-        timeout_seconds: to the whole of a plain answer, or to the first content of a stream.
+        body: values are anything that msgspec makes JSON of, :class:`msgspec.Raw` included.
+        choices: how many answers are asked for.
+        deadline: for all of it, a stream's end included, in terms of ``time.monotonic``.
+        first_content_timeout_seconds: to the whole of a plain answer, or to the first content of a stream.
         idle_timeout_seconds: between two events of a stream.
+        tail_timeout_seconds: the same once every choice has finished, for what may follow: usage, the end marker.
         most_answer_bytes: of a plain answer, or of one event of a stream.
     """
 
     base_url: str
     api_key: str | None
     body: Mapping[str, Any]
-    timeout_seconds: float
+    choices: int
+    deadline: float
+    first_content_timeout_seconds: float
     idle_timeout_seconds: float
+    tail_timeout_seconds: float
     most_answer_bytes: int
 
 
@@ -49,14 +56,19 @@ class ChatAnswer:
 
 @dataclass(frozen=True, slots=True)
 class ChatEvent:
-    """One event of a stream: its JSON object as sent, and the facts that matter."""
+    """One event of a stream: its JSON object as sent, and the facts that matter.
+
+    Attributes:
+        output_bytes: size of the content in it.
+        is_usage_report: it only reports usage, which is of no interest to a caller who did not ask for it.
+        is_end: with it, or before it, every choice seen so far has finished.
+    """
 
     data: bytes
     usage: Usage | None
-    finished_choices: int
     output_bytes: int
-    # An event that only reports usage: of no interest to a caller who did not ask for it.
     is_usage_report: bool
+    is_end: bool
 
 
 class ChatStream(Protocol):
@@ -65,10 +77,10 @@ class ChatStream(Protocol):
     request_id: str | None
 
     def __aiter__(self) -> AsyncIterator[ChatEvent]:
-        """Yield every event from the first on.
+        """Yield every event from the first on. What goes wrong after the last choice has finished only ends the stream.
 
         Raises:
-            ProviderError: the stream broke, stalled or made no sense.
+            ProviderError: the stream broke, stalled or made no sense before.
         """
 
     async def aclose(self) -> None:
@@ -76,7 +88,7 @@ class ChatStream(Protocol):
 
 
 class Provider(Protocol):
-    """A wire format."""
+    """A wire format. Both raise ModelUnavailableError where no connection was free, so that no call was made."""
 
     async def chat(self, call: ProviderCall) -> ChatAnswer:
         """Make a plain call.

@@ -47,6 +47,7 @@ class Candidate:
     base_url: str
     api_key_variable: str | None
     output_limit_field: str
+    refused_fields: frozenset[str]
     context_window_tokens: int
     max_output_tokens: int
     input_overhead_tokens: int
@@ -71,6 +72,7 @@ class Candidate:
             base_url=record["base_url"],
             api_key_variable=record["api_key_variable"],
             output_limit_field=record["output_limit_field"],
+            refused_fields=frozenset(record["refused_fields"]),
             context_window_tokens=record["context_window_tokens"],
             max_output_tokens=record["max_output_tokens"],
             input_overhead_tokens=record["input_overhead_tokens"],
@@ -98,6 +100,11 @@ class Catalogue:
     def from_record(cls, version: int, records: Sequence[Mapping[str, Any]]) -> Self:
         """Build a catalogue from a snapshot's content."""
         return cls(version, tuple(Candidate.from_record(record) for record in records))
+
+    @property
+    def tasks(self) -> frozenset[str]:
+        """The task classes that some model has a quality for."""
+        return frozenset(task for candidate in self.candidates for task in candidate.qualities)
 
     @property
     def models(self) -> list[str]:

@@ -94,6 +94,7 @@ def _rejection(
 ) -> str | None:
     expected_input = -(-request.body_bytes // _BYTES_PER_TOKEN)
     checks = (
+        ("refused_field", not candidate.refused_fields.isdisjoint(request.fields)),
         ("lacks_capability", not candidate.capabilities.issuperset(request.needs)),
         ("output_limit", request.output_limit_tokens > candidate.max_output_tokens),
         ("context_window", expected_input + request.output_limit_tokens > candidate.context_window_tokens),

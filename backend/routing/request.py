@@ -18,6 +18,7 @@ class RoutingRequest:
         body_bytes: size of the request's body, which bounds its input tokens: a token is at least one byte.
         choices: how many answers are asked for (``n``).
         output_limit_tokens: limit of each answer, the caller's or the agent's default.
+        fields: names of the body's fields, sorted.
         needs: capabilities that the request cannot do without.
         max_cost_nano_usd: the most that the caller lets a candidate cost, or None.
         models: models the caller restricts the choice to, sorted, or None.
@@ -30,6 +31,7 @@ class RoutingRequest:
     body_bytes: int
     choices: int
     output_limit_tokens: int
+    fields: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     max_cost_nano_usd: int | None = None
     models: tuple[str, ...] | None = None
@@ -49,6 +51,7 @@ class RoutingRequest:
         return cls(
             **{
                 **record,
+                "fields": tuple(record["fields"]),
                 "needs": tuple(record["needs"]),
                 "models": None if models is None else tuple(models),
             }

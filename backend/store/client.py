@@ -4,13 +4,16 @@ The privileged client never runs an auth call, which would rewrite its identity.
 made per request; only the connections are shared. postgrest-py's own retry is off: backend.retries decides.
 """
 
+import re
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any
 
 import httpx
 from postgrest import AsyncPostgrestClient
 from postgrest.exceptions import APIError
 
+from backend.cookies import no_cookies
 from backend.errors import StoreUnavailableError
 from backend.settings import Settings
 from supabase import AsyncClient, AsyncClientOptions
@@ -18,14 +21,19 @@ from supabase import AsyncClient, AsyncClientOptions
 # SQLSTATE classes (and PostgREST's own codes) after which the same call may succeed: connection, transaction rollback,
 # insufficient resources, lock not available and other operator's business.
 # https://docs.postgrest.org/en/v12/references/errors.html
-_PASSING_CODE_PREFIXES = ("08", "40", "53", "55", "57", "PGRST0")
-# What stands before the database says that it cannot reach it, or that it is asked too often.
-_AWAY_STATUSES = frozenset({429, 502, 503, 504, 520, 521, 522, 523, 524})
+_PASSING_CODE = re.compile(r"(?:08|40|53|55|57)[0-9A-Z]{3}|PGRST0[0-9]{2}")
+# A gateway's errors have no code in their JSON, or no JSON at all.
+_HAS_CODE = re.compile(rb'"code"\s*:\s*"(?:[0-9A-Z]{5}|PGRST[0-9]{3})"')
+_AWAY_STATUSES = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
 RETRY_AFTER_SECONDS = 1.0
 
 
 class RecordError(Exception):
-    """The record refused a call of ours: a bug, or a schema that does not fit. Never the caller's doing."""
+    """The record refused a call of ours: a bug, or a schema that does not fit. ``code`` is PostgREST's or Postgres'."""
+
+    def __init__(self, message: str, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class DataApi:
@@ -71,9 +79,9 @@ async def execute(query: Any) -> Any:  # noqa: ANN401 # postgrest-py's builders 
         return (await query.execute()).data
     except APIError as error:
         code = error.code or ""
-        if code.startswith(_PASSING_CODE_PREFIXES):
+        if _PASSING_CODE.fullmatch(code):
             raise _unavailable(code) from error
-        raise RecordError(f"the record refused the call: {code} {error.message}") from error
+        raise RecordError(f"the record refused the call: {code} {error.message}", code) from error
     except httpx.HTTPError as error:
         raise _unavailable(type(error).__name__) from error
 
@@ -86,8 +94,17 @@ def _unavailable(reason: str) -> StoreUnavailableError:
 
 
 async def _require_reached(response: httpx.Response) -> None:
-    """Tell a gateway's own error from the database's while there is a status to tell by: postgrest-py drops it."""
-    if response.status_code in _AWAY_STATUSES:
+    """Raise a gateway's own error, or an answer that is not the Data API's, while it can be told: postgrest-py drops it.
+
+    Raises:
+        httpx.HTTPError: what stands before the record answered in its place.
+    """
+    if response.is_success:
+        if "json" not in response.headers.get("content-type", ""):
+            raise httpx.RemoteProtocolError("the answer is not JSON")
+        return
+    is_away = response.is_server_error or response.status_code in _AWAY_STATUSES
+    if is_away and not _HAS_CODE.search(await response.aread()):
         response.raise_for_status()
 
 
@@ -95,6 +112,7 @@ def http_client(settings: Settings) -> httpx.AsyncClient:
     """Make the connections to Supabase. 8 carry more than 64 (1,977 against 1,550 calls/s on two cores)."""
     return httpx.AsyncClient(
         timeout=settings.store_timeout_seconds,
+        cookies=no_cookies(),
         event_hooks={"response": [_require_reached]},
         limits=httpx.Limits(
             max_connections=settings.store_connections, max_keepalive_connections=settings.store_connections

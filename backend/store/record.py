@@ -13,7 +13,7 @@ from backend.retries import record_with_retry
 from backend.store.client import DataApi, RecordError
 
 OutcomeStatus = Literal[
-    "succeeded", "failed_provider_error", "failed_other", "cancelled", "rejected_no_candidate"
+    "succeeded", "failed_provider_error", "failed_other", "cancelled", "abandoned", "rejected_no_candidate"
 ]
 RuleOverride = Literal["failed_pre_dispatch", "no_candidate_cleared_floor"]
 AttemptStatus = Literal["succeeded", "failed", "cut", "cancelled", "not_sent"]
@@ -27,6 +27,17 @@ class AttemptOpening:
     candidate_id: UUID
     price_id: UUID
     bound_nano_usd: int
+
+
+@dataclass(frozen=True, slots=True)
+class PassedOver:
+    """A candidate that cleared and was not called, and why."""
+
+    candidate_id: UUID
+    provider: str
+    model: str
+    reason: str
+    retry_after_seconds: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +104,7 @@ class Record:
     """Writes decisions and attempts.
 
     Every method raises StoreUnavailableError when the record was not reached within ``retry_seconds``, and RecordError
-    when it refused the call.
+    when it refused the call. ``passed_over`` are candidates that were not called since the last time.
     """
 
     def __init__(self, api: DataApi, *, lease_seconds: int, retry_seconds: float) -> None:
@@ -101,53 +112,71 @@ class Record:
         self._lease_seconds = lease_seconds
         self._retry_seconds = retry_seconds
 
-    async def insert_decision(self, decision: DecisionOpening, attempt: AttemptOpening | None) -> Opened:
-        """Open a decision, with its first attempt if there is one to make: reserve, and write both, or be refused."""
-        answer = await self._one("insert_decisions", self._opening(decision, attempt), self._retry_seconds)
-        if answer["error"]:
-            raise RecordError(f"decision {decision.id} was not opened: {answer['error']}")
+    async def insert_decision(
+        self,
+        decision: DecisionOpening,
+        attempt: AttemptOpening | None,
+        passed_over: Sequence[PassedOver] = (),
+        *,
+        is_undone: bool = False,
+    ) -> Opened:
+        """Open a decision, with its first attempt if there is one to make: reserve, and write both, or be refused.
+
+        ``is_undone``: it is to be completed right away, whenever that will be; tried for ever.
+        """
+        item = {
+            **asdict(decision),
+            "passed_over": _records(passed_over),
+            "lease_seconds": self._lease_seconds,
+            **(asdict(attempt) if attempt else {}),
+        }
+        answer = await self._one("insert_decisions", item, None if is_undone else self._retry_seconds)
         return Opened(answer["outcome_status"], answer["refusal"] or {})
 
     async def insert_attempt(
-        self, decision: DecisionOpening, previous: AttemptResult, attempt: AttemptOpening
+        self,
+        decision: DecisionOpening,
+        previous: AttemptResult,
+        attempt: AttemptOpening,
+        passed_over: Sequence[PassedOver] = (),
+        *,
+        is_undone: bool = False,
     ) -> Opened:
         """Finish the previous attempt and open the next one, its reservation raised where needed."""
         item = {
             "decision_id": decision.id,
             "organization_id": decision.organization_id,
             "lease_seconds": self._lease_seconds,
+            "passed_over": _records(passed_over),
             "previous": asdict(previous),
             **asdict(attempt),
         }
-        answer = await self._one("insert_attempts", item, self._retry_seconds)
-        if not answer["opened"] and not answer["outcome_status"]:
-            raise RecordError(f"attempt {attempt.inference_id} of decision {decision.id} was not opened")
-        return Opened(None if answer["opened"] else answer["outcome_status"], answer["refusal"] or {})
+        answer = await self._one("insert_attempts", item, None if is_undone else self._retry_seconds)
+        return Opened(answer["outcome_status"], answer["refusal"] or {})
 
     async def complete_decision(
         self,
         decision: DecisionOpening,
         outcome_status: OutcomeStatus,
         attempt: AttemptResult | None = None,
+        passed_over: Sequence[PassedOver] = (),
         *,
         decision_rule_override: RuleOverride | None = None,
-        retry_seconds: float | None = None,
     ) -> Completed:
         """Complete a decision: finish its last attempt, link the one really made, settle.
 
         The override says why there is no attempt to link; where one was made, the record keeps the requested rule.
-        Unlike the rest this is tried for ``retry_seconds``, None being for ever: the answer is paid for.
+        Tried for ever: the answer is paid for, and funds are held.
         """
         item = {
             "id": decision.id,
             "organization_id": decision.organization_id,
             "outcome_status": outcome_status,
             "decision_rule_override": decision_rule_override,
+            "passed_over": _records(passed_over),
             "attempt": asdict(attempt) if attempt else None,
         }
-        answer = await self._one("complete_decisions", item, retry_seconds)
-        if not answer["outcome_status"]:
-            raise RecordError(f"decision {decision.id} is not in the record")
+        answer = await self._one("complete_decisions", item, None)
         inference_id = answer["inference_id"]
         return Completed(
             answer["outcome_status"],
@@ -156,27 +185,10 @@ class Record:
             answer["charge_nano_usd"],
         )
 
-    async def undo_opening(
-        self, decision: DecisionOpening, attempt: AttemptOpening, not_sent: AttemptResult
-    ) -> Completed:
-        """Complete a decision whose opening was never answered: it may have been written, or still be on its way.
-
-        So it is opened for certain first, which changes nothing if it is open already. Tried for ever.
-        """
-        await self._one("insert_decisions", self._opening(decision, attempt), None)
-        return await self.complete_decision(decision, "failed_other", not_sent)
-
     async def sweep_decisions(self, batch_size: int) -> int:
         """Close up to ``batch_size`` decisions whose lease has run out; return how many. Tried once."""
         swept = await self._api.call("sweep_decisions", {"batch_size": batch_size})
         return int(swept)
-
-    def _opening(self, decision: DecisionOpening, attempt: AttemptOpening | None) -> dict[str, Any]:
-        return {
-            **asdict(decision),
-            "lease_seconds": self._lease_seconds,
-            **(asdict(attempt) if attempt else {}),
-        }
 
     async def _one(
         self, function: str, item: Mapping[str, Any], retry_seconds: float | None
@@ -185,7 +197,14 @@ class Record:
         answers = await record_with_retry(
             lambda: self._api.call(function, {"items": items}), seconds=retry_seconds
         )
-        return dict(answers[0])
+        answer = dict(answers[0])
+        if answer["error"]:
+            raise RecordError(f"{function} of {answer['id']}: {answer['error']}")
+        return answer
+
+
+def _records(passed_over: Sequence[PassedOver]) -> list[dict[str, Any]]:
+    return [_json(asdict(entry)) for entry in passed_over]
 
 
 def _json(value: Mapping[str, Any]) -> dict[str, Any]:

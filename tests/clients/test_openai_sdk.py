@@ -115,7 +115,7 @@ async def test_a_candidate_that_lacks_tools_is_not_asked(scene: Scene) -> None:
     await scene.offer()
     with pytest.raises(openai.UnprocessableEntityError) as caught:
         await Sdk(scene).create(tools=TOOLS)
-    assert caught.value.code == "no_candidate_clears_floor"
+    assert caught.value.code == "no_candidate_fits"
     assert await scene.called() == [0]
 
 
@@ -146,7 +146,7 @@ def nothing(_: Scene) -> None:
         (switched_off, {}, openai.PermissionDeniedError, "access_denied"),
         (nothing, {"model": "auto:1"}, openai.UnprocessableEntityError, "no_candidate_clears_floor"),
         (nothing, {"model": "auto:7"}, openai.BadRequestError, "invalid_request"),
-        (nothing, {"model": "unknown-model"}, openai.NotFoundError, "not_found"),
+        (nothing, {"model": "unknown-model"}, openai.NotFoundError, "model_not_found"),
     ],
 )
 async def test_refusals_are_the_sdks_own_errors_and_are_not_repeated(

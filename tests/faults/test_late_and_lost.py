@@ -146,3 +146,35 @@ async def test_sigterm_waits_for_a_completion_whose_caller_has_gone(
     await response.aclose()
     os.kill(dying_backend.pid, signal.SIGTERM)
     assert facts(await scene.completed()) == ("cancelled", RULE, 1, ["cancelled"])
+
+
+async def test_sigterm_settles_a_stream_that_does_not_end_in_time(
+    scene: Scene, dying_backend: BackendProcess
+) -> None:
+    """It is broken off after the grace time, and its decision completed by the process itself, before that ends."""
+    (candidate,) = await scene.offer()
+    await scene.script(candidate, {"kind": "stall", "after_chunks": 1})
+    response = await scene.open_stream()
+    pieces = response.aiter_text()
+    await first_content(pieces)
+    os.kill(dying_backend.pid, signal.SIGTERM)
+
+    async def ended() -> bool:
+        return not dying_backend.is_alive()
+
+    await eventually(ended, "the backend has ended")
+    decision = scene.decision()
+    assert facts(decision) == ("cancelled", RULE, 1, ["cancelled"])
+    assert decision["charge_nano_usd"] > 0
+
+
+async def test_a_caller_who_does_not_read_is_hung_up_on_and_charged(scene: Scene) -> None:
+    """A little after the deadline of its request, before the lease ends: long answers are not free for slow readers."""
+    (candidate,) = await scene.offer(max_output_tokens=10_000_000)
+    await scene.script(candidate, default={"kind": "answer", "chunks": ["x" * 200_000] * 80})
+    response = await scene.open_stream()
+    decision = await scene.completed()
+    assert facts(decision) == ("cancelled", RULE, 1, ["cancelled"])
+    assert decision["charge_nano_usd"] > 0
+    await scene.until_called(candidate, state="client_gone")
+    await response.aclose()

@@ -1,6 +1,7 @@
 """The catalogue is read anew all the time: no restart for a model, a price or a provider. And keys stay unseen."""
 
 import hashlib
+from datetime import UTC, datetime, timedelta
 
 from backend.ids import uuid7
 from tests.support.gateway_fixtures import CANARY, CANARY_VARIABLE
@@ -40,10 +41,9 @@ async def test_a_candidate_without_a_current_price_cannot_be_routed_to(scene: Sc
     """Neither one whose price was never entered nor one whose first price is of the future."""
     without = scene.rows.candidate(scene.rows.provider(scene.provider_url))
     later = scene.rows.candidate(scene.rows.provider(scene.provider_url))
-    query = "delete from public.prices where candidate_id = %(id)s"
-    scene.rows.query(query, id=without.id)
-    future = "update public.prices set valid_from = now() + interval '1 day' where candidate_id = %(id)s"
-    scene.rows.query(future, id=later.id)
+    query = "delete from public.prices where candidate_id = any(%(ids)s)"
+    scene.rows.query(query, ids=[without.id, later.id])
+    scene.rows.price(later, uuid7(), 1, valid_from=datetime.now(UTC) + timedelta(days=1))
     (priced,) = await scene.offer()
 
     async def gone() -> bool:
@@ -53,7 +53,7 @@ async def test_a_candidate_without_a_current_price_cannot_be_routed_to(scene: Sc
     assert priced.model in await scene.listed_models()
     for candidate in (without, later):
         response = await scene.chat(model=candidate.model, clearfloor={"models": [priced.model]})
-        assert (response.status_code, error_code(response)) == (404, "not_found")
+        assert (response.status_code, error_code(response)) == (404, "model_not_found")
     assert await scene.called(without, later) == [0, 0]
 
 

@@ -18,7 +18,7 @@ def impatient(stack: Stack) -> Iterator[BackendProcess]:
     """Run a backend that gives providers little time."""
     variables = {
         "CLEARFLOOR_CATALOGUE_REFRESH_SECONDS": CATALOGUE_REFRESH_SECONDS,
-        "CLEARFLOOR_PROVIDER_FIRST_BYTE_TIMEOUT_SECONDS": "1",
+        "CLEARFLOOR_PROVIDER_FIRST_CONTENT_TIMEOUT_SECONDS": "1",
         "CLEARFLOOR_PROVIDER_IDLE_TIMEOUT_SECONDS": "1",
     }
     with BackendProcess(stack, **variables) as running:
@@ -43,8 +43,8 @@ BEFORE_ANY_CONTENT = [
     pytest.param(status(408), "server_error", 408, id="408"),
     pytest.param(status(401), "credentials", 401, id="401"),
     pytest.param(status(402), "credentials", 402, id="402"),
-    pytest.param(status(403), "credentials", 403, id="403"),
-    pytest.param(status(404), "credentials", 404, id="404"),
+    pytest.param(status(403), "not_here", 403, id="403"),
+    pytest.param(status(404), "not_here", 404, id="404"),
     pytest.param({"kind": "disconnect"}, "connection", None, id="disconnect"),
     pytest.param({"kind": "malformed"}, "malformed", None, id="malformed"),
     pytest.param({"kind": "cut"}, "connection", None, id="cut"),
@@ -57,7 +57,7 @@ BEFORE_ANY_CONTENT = [
 async def test_a_failure_before_content_fails_over(
     scene: Scene, behaviour: Behaviour, error_class: str | None, http_status: int | None, *, stream: bool
 ) -> None:
-    """The next candidate answers; the failed attempt says why; only our own mistakes cool the candidate down."""
+    """The next candidate answers; the failed attempt says why; only a refused key or account cools the candidate down."""
     first, second = await scene.offer(2)
     await scene.script(first, default=behaviour)
     await scene.script(second, default={"kind": "answer", "content": "forty two"})

@@ -152,23 +152,32 @@ async def test_every_candidate_cooling_down_before_a_call_is_a_clean_503(scene: 
 async def test_every_candidate_without_credentials_before_a_call_is_a_clean_503(scene: Scene) -> None:
     """The catalogue names a variable that is not set: no call is made, not even one without a key."""
     provider = scene.rows.provider(scene.provider_url, api_key_variable=f"{CANARY_VARIABLE}_THAT_IS_NOT_SET")
-    await scene.offer_of(provider, 2)
+    await scene.offer_of(provider, 2, is_callable=False)
     response = await scene.chat()
     assert (response.status_code, error_code(response)) == (503, "all_candidates_failed")
-    assert_completed_before_dispatch(scene.decision())
+    assert response.headers["x-should-retry"] == "false"
+    decision = scene.decision()
+    assert_completed_before_dispatch(decision)
+    assert [entry["reason"] for entry in decision["passed_over"]] == ["no_credentials"] * 2
     assert await scene.called() == [0, 0]
+    assert not {candidate.model for candidate in scene.candidates} & await scene.listed_models()
 
 
 async def test_an_unavailable_candidate_is_passed_over_without_an_attempt(scene: Scene) -> None:
-    """The next one is attempt 1."""
-    await scene.offer_of(scene.rows.provider(scene.provider_url, api_key_variable="TEST_KEY_THAT_IS_NOT_SET"))
+    """The next one is attempt 1, and the decision says why it answered."""
+    provider = scene.rows.provider(scene.provider_url, api_key_variable="TEST_KEY_THAT_IS_NOT_SET")
+    (unavailable,) = await scene.offer_of(provider, is_callable=False)
     (available,) = await scene.offer()
     response = await scene.chat()
     assert (response.headers["x-clearfloor-model"], response.headers["x-clearfloor-attempts"]) == (
         available.model,
         "1",
     )
-    assert facts(scene.decision()) == ("succeeded", "cheapest_clearing_floor", 1, ["succeeded"])
+    decision = scene.decision()
+    assert facts(decision) == ("succeeded", "cheapest_clearing_floor", 1, ["succeeded"])
+    (passed_over,) = decision["passed_over"]
+    assert (passed_over["model"], passed_over["reason"]) == (unavailable.model, "no_credentials")
+    assert decision["candidates"][0]["model"] == unavailable.model
 
 
 async def test_no_candidate_clears_the_floor(scene: Scene) -> None:

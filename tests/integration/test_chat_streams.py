@@ -148,21 +148,29 @@ async def test_a_caller_who_goes_away_at_any_moment_leaves_a_settled_decision(
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_a_caller_who_goes_away_before_the_answer_leaves_a_settled_decision(
-    scene: Scene, *, stream: bool
-) -> None:
-    """The provider works on, and what it then delivers is paid for: a stream is cancelled at its first content."""
+async def test_a_caller_who_goes_away_before_the_answer_ends_the_call(scene: Scene, *, stream: bool) -> None:
+    """The provider is hung up on; what it was sent by then is paid for, by estimate."""
     (candidate,) = await scene.offer()
-    answer: Behaviour = {"kind": "answer", "chunks": CHUNKS, "chunk_delay_seconds": 0.1}
-    await scene.script(candidate, {"kind": "stall"}, default=answer)
+    await scene.script(candidate, {"kind": "stall"})
     call = scene.start(scene.chat(stream=stream))
     await scene.until_called(candidate)
     call.cancel()
-    await scene.release(candidate)
     decision = await scene.completed()
-    expected = ("cancelled", RULE, 1, ["cancelled"]) if stream else ("succeeded", RULE, 1, ["succeeded"])
-    assert facts(decision) == expected
-    assert decision["charge_nano_usd"] > 0
+    assert facts(decision) == ("cancelled", RULE, 1, ["cancelled"])
+    assert_estimated(decision, chunks=0)
+    await scene.until_called(candidate, state="client_gone")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_nobody_else_is_called_for_a_caller_who_has_left(scene: Scene, *, stream: bool) -> None:
+    """An SDK that gave up and tries again must not leave a failover running behind it."""
+    first, second = await scene.offer(2)
+    await scene.script(first, default={"kind": "status", "status": 500, "latency_seconds": 1})
+    call = scene.start(scene.chat(stream=stream))
+    await scene.until_called(first)
+    call.cancel()
+    assert facts(await scene.completed()) == ("cancelled", RULE, 1, ["cancelled"])
+    assert await scene.called(first, second) == [1, 0]
 
 
 async def test_a_stream_of_tool_calls_counts_as_content(scene: Scene) -> None:

@@ -75,14 +75,18 @@ async def test_the_provider_gets_the_callers_fields_and_its_own_model_name(scene
 async def test_the_callers_credential_never_reaches_the_provider(scene: Scene) -> None:
     """A provider without a key gets no Authorization header, and none of Clearfloor's."""
     (candidate,) = await scene.offer()
-    await scene.chat(headers={"x-clearfloor-agent": "first agent", "cookie": "a=b"})
-    (call,) = await scene.calls(candidate)
-    assert {"authorization_sha256", "cookie", "x-clearfloor-agent"}.isdisjoint(call["headers"])
-    assert hashlib.sha256(scene.tenant.api_key.encode()).hexdigest() not in str(call)
+    token = scene.stack.mint_user_token(scene.tenant.user_id, scene.tenant.organization_id)
+    await scene.chat(key=token, headers={"x-clearfloor-agent": "first agent", "cookie": "a=b"})
+    await scene.chat(headers={"cookie": "a=b"})
+    for call, credential in zip(await scene.calls(candidate), (token, scene.tenant.api_key), strict=True):
+        assert {"authorization_sha256", "cookie", "x-clearfloor-agent"}.isdisjoint(call["headers"])
+        assert hashlib.sha256(credential.encode()).hexdigest() not in str(call)
 
 
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
-async def test_the_callers_own_output_limit_is_sent_as_it_is(scene: Scene, name: str) -> None:
+async def test_the_callers_own_output_limit_is_sent_by_the_name_that_the_provider_takes(
+    scene: Scene, name: str
+) -> None:
     """No second limit is added, and the reservation follows the caller's."""
     (candidate,) = await scene.offer()
     await scene.chat(**{name: 7})
@@ -90,7 +94,7 @@ async def test_the_callers_own_output_limit_is_sent_as_it_is(scene: Scene, name:
     limits = {
         key: call["body"][key] for key in ("max_tokens", "max_completion_tokens") if key in call["body"]
     }
-    assert limits == {name: 7}
+    assert limits == {"max_tokens": 7}
     assert scene.decision()["routing_request"]["output_limit_tokens"] == 7
 
 
@@ -179,7 +183,7 @@ async def test_an_unknown_model_is_404(scene: Scene, body: dict[str, Any]) -> No
     """The message names it."""
     await scene.offer()
     response = await scene.chat(**body)
-    assert (response.status_code, error_code(response)) == (404, "not_found")
+    assert (response.status_code, error_code(response)) == (404, "model_not_found")
     assert "no-such-model" in response.json()["error"]["message"]
     assert scene.decisions() == []
 

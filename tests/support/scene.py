@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -60,13 +61,24 @@ class Scene:
         provider = self.rows.provider(base_url or self.provider_url)
         return await self.offer_of(provider, count, **columns)
 
-    async def offer_of(self, provider: str, count: int = 1, **columns: Any) -> list[Candidate]:
-        """Do the same for a provider that is there."""
+    async def offer_of(
+        self, provider: str, count: int = 1, *, is_callable: bool = True, **columns: Any
+    ) -> list[Candidate]:
+        """Do the same for a provider that is there; one that cannot be called is known, but not listed."""
         first = len(self.candidates) + 1
         made = [self.rows.candidate(provider, dearness=first + i, **columns) for i in range(count)]
         self.candidates += made
-        await self.until_listed(*made)
+        await (self.until_listed(*made) if is_callable else self.until_known(*made))
         return made
+
+    async def until_known(self, *candidates: Candidate) -> None:
+        """Wait until the first backend's catalogue has the candidates: a request for them then fails for another reason."""
+        options = {"models": [candidate.model for candidate in candidates], "task": "no such task"}
+
+        async def known() -> bool:
+            return (await self.chat(clearfloor=options)).status_code == HTTPStatus.BAD_REQUEST
+
+        await eventually(known, "the new models are known")
 
     async def until_listed(self, *candidates: Candidate) -> None:
         """Wait until every backend's catalogue has the candidates' models."""

@@ -173,7 +173,7 @@ class Rows:
         self.price(made, made.price_id, dearness)
         return made
 
-    def price(self, candidate: Candidate, price_id: UUID, dearness: int) -> None:
+    def price(self, candidate: Candidate, price_id: UUID, dearness: int, **columns: object) -> None:
         """Give a candidate its newest price."""
         into, out = INPUT_NANO_USD_PER_MTOK * dearness, OUTPUT_NANO_USD_PER_MTOK * dearness
         self.insert(
@@ -186,6 +186,7 @@ class Rows:
             output_nano_usd_per_mtok=out,
             reasoning_nano_usd_per_mtok=out,
             source="test",
+            **columns,
         )
 
 

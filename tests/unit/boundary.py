@@ -13,7 +13,8 @@ from backend.dispatch.completions import Completions
 from backend.dispatch.cooldowns import Cooldowns
 from backend.dispatch.dispatcher import Dispatcher
 from backend.providers.openai import OpenAIProvider
-from backend.store.client import DataApi
+from backend.providers.types import ProviderCall
+from backend.store.client import DataApi, http_client
 from backend.store.record import Record
 from tests.unit.samples import Json, settings
 
@@ -83,6 +84,25 @@ class Blocks(httpx.AsyncByteStream):
     async def aclose(self) -> None:
         """Remember that somebody hung up."""
         self.closed = True
+
+
+CANARY = "sk-canary-of-the-provider"
+
+
+def provider_call(**changes: Any) -> ProviderCall:  # fields are of many types
+    """Return a call with a key that must not come to light, and with time to spare."""
+    fields = {
+        "base_url": "http://acme.test/v1",
+        "api_key": CANARY,
+        "body": {"model": "small", "messages": [{"role": "user", "content": "\u2028"}]},
+        "choices": 1,
+        "deadline": float("inf"),
+        "first_content_timeout_seconds": 5.0,
+        "idle_timeout_seconds": 5.0,
+        "tail_timeout_seconds": 5.0,
+        "most_answer_bytes": 1_000_000,
+    }
+    return ProviderCall(**{**fields, **changes})
 
 
 class Hanging(httpx.AsyncByteStream):
@@ -170,18 +190,35 @@ class Postgrest:
                 for i in parameters["items"]
             ]
         if function == "insert_attempts":
-            return [{"opened": True, "outcome_status": None, "refusal": None} for _ in parameters["items"]]
+            return [
+                {
+                    "id": i["decision_id"],
+                    "opened": True,
+                    "outcome_status": None,
+                    "refusal": None,
+                    "error": None,
+                }
+                for i in parameters["items"]
+            ]
         return [self._completed(item) for item in parameters["items"]]
 
     def _completed(self, item: Json) -> Json:
         attempt = item["attempt"]
         made = attempt["inference_id"] if attempt and attempt["status"] != "not_sent" else None
         return {
+            "id": item["id"],
+            "error": None,
             "outcome_status": item["outcome_status"],
             "decision_rule": "cheapest_clearing_floor" if made else item["decision_rule_override"],
             "inference_id": made,
             "charge_nano_usd": CHARGE_NANO_USD if made else 0,
         }
+
+
+def record_http(postgrest: Postgrest) -> httpx.AsyncClient:
+    """Return the backend's own connections to Supabase, but for what is at their other end."""
+    hooks = http_client(settings()).event_hooks
+    return httpx.AsyncClient(transport=httpx.MockTransport(postgrest.respond), event_hooks=hooks)
 
 
 class Gateway:
@@ -191,7 +228,7 @@ class Gateway:
         self.providers = Providers()
         self.postgrest = Postgrest()
         self.settings = settings(**changes)
-        self.record_http = httpx.AsyncClient(transport=httpx.MockTransport(self.postgrest.respond))
+        self.record_http = record_http(self.postgrest)
         self.data_api = DataApi(self.settings, self.record_http)
         self.record = Record(
             self.data_api,

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID, uuid5
 
+import msgspec
+
 from backend.dispatch.order import Order
 from backend.ids import uuid7
 from backend.routing.catalogue import Catalogue
@@ -68,6 +70,7 @@ def candidate(
         "base_url": f"http://{provider}.test/v1",
         "api_key_variable": None,
         "output_limit_field": "max_tokens",
+        "refused_fields": ["service_tier"],
         "context_window_tokens": 100_000,
         "max_output_tokens": 10_000,
         "input_overhead_tokens": 256,
@@ -110,6 +113,7 @@ def order(
     request: RoutingRequest | None = None,
     *,
     stream: bool = False,
+    body: Json | None = None,
     **changes: Any,  # fields are of many types
 ) -> Order:
     """Return what dispatch is asked: the request, ranked over the candidates, with the body of a question."""
@@ -134,12 +138,18 @@ def order(
     fields: Json = {
         "decision": decision,
         "ranking": ranking,
-        "body": {"model": "auto", "messages": QUESTION, **({"stream": True} if stream else {})},
+        "body": raw_fields(
+            body or {"model": "auto", "messages": QUESTION, **({"stream": True} if stream else {})}
+        ),
         "body_bytes": request.body_bytes,
         "choices": request.choices,
         "output_limit_tokens": request.output_limit_tokens,
-        "names_output_limit": False,
         "wants_usage": False,
         "may_fail_over": True,
     }
     return Order(**{**fields, **changes})
+
+
+def raw_fields(body: Json) -> dict[str, msgspec.Raw]:
+    """Return a body as it is passed on: each field's JSON."""
+    return {name: msgspec.Raw(msgspec.json.encode(value)) for name, value in body.items()}

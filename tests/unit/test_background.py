@@ -34,19 +34,24 @@ async def test_a_catalogue_that_was_read_serves_with_its_cooldowns(gateway: Gate
         {"version": 7, "candidates": [SMALL], "cooldowns": cooldowns}
     ]
     await refresh_catalogue(parts)
-    assert (parts.catalogue(), parts.live_catalogue.fresh) == (catalogue(SMALL), True)
+    assert (parts.catalogue(), parts.live_catalogue.problem) == (catalogue(SMALL), None)
     assert gateway.cooldowns.remaining_seconds(UUID(SMALL["id"])) == pytest.approx(60, abs=5)
 
 
 @pytest.mark.parametrize(
-    ("answer", "expected"),
+    ("answer", "expected", "problem"),
     [
-        (httpx.ConnectError("down"), StoreUnavailableError),
-        (httpx.Response(400, json={"code": "42883", "message": "no"}), RecordError),
+        (httpx.ConnectError("down"), StoreUnavailableError, "cannot be reached"),
+        (httpx.Response(400, json={"code": "42883", "message": "no"}), RecordError, "log says why"),
+        (
+            {"version": 8, "candidates": [{"id": SMALL["id"]}], "cooldowns": {}},
+            KeyError,
+            "log says why",
+        ),
     ],
 )
 async def test_the_last_catalogue_serves_while_it_cannot_be_read(
-    gateway: Gateway, answer: object, expected: type[Exception]
+    gateway: Gateway, answer: object, expected: type[Exception], problem: str
 ) -> None:
     """But readiness says so, and it recovers by itself."""
     parts = parts_of(gateway)
@@ -56,9 +61,10 @@ async def test_the_last_catalogue_serves_while_it_cannot_be_read(
     await refresh_catalogue(parts)
     with pytest.raises(expected):
         await refresh_catalogue(parts)
-    assert (parts.catalogue(), parts.live_catalogue.fresh) == (catalogue(SMALL), False)
+    assert parts.catalogue() == catalogue(SMALL)
+    assert problem in (parts.live_catalogue.problem or "")
     await refresh_catalogue(parts)
-    assert (parts.catalogue(), parts.live_catalogue.fresh) == (catalogue(SMALL), True)
+    assert (parts.catalogue(), parts.live_catalogue.problem) == (catalogue(SMALL), None)
     asked = [parameters["known_version"] for _, parameters in gateway.postgrest.calls]
     assert asked == [None, 7, 7]
 

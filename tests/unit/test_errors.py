@@ -33,7 +33,7 @@ def test_every_error_has_a_code_of_its_own_and_says_when_it_happens() -> None:
 
 def test_the_tree_of_the_module_names_every_class() -> None:
     """And no class that is not there."""
-    named = re.findall(r"^ *(?:[├└]── )?([A-Z]\w+Error)\b", errors.__doc__ or "", re.MULTILINE)
+    named = re.findall(r"^[ │]*(?:[├└]── )?([A-Z]\w+Error)\b", errors.__doc__ or "", re.MULTILINE)
     assert sorted(named) == sorted(CLASSES)
 
 

@@ -12,9 +12,14 @@ from starlette.requests import Request
 from backend.api import identity
 from backend.api.identity import Identities, Identity
 from backend.api.tokens import TokenVerifier, User
-from backend.errors import AccessDeniedError, AuthenticationError, StoreUnavailableError
+from backend.errors import (
+    AccessDeniedError,
+    AuthenticationError,
+    InvalidRequestError,
+    StoreUnavailableError,
+)
 from backend.store.client import DataApi
-from tests.unit.boundary import Postgrest
+from tests.unit.boundary import Postgrest, record_http
 from tests.unit.samples import AGENT, API_KEY, ORGANIZATION, USER, Json, settings
 
 KEY = "cf_canary-of-an-agent"
@@ -50,7 +55,7 @@ class Door:
         self.settings = settings(caller_cache_seconds=10)
         self.postgrest = Postgrest()
         self.postgrest.scripts = {"find_caller_by_key": [], "find_caller_by_user": []}
-        http = httpx.AsyncClient(transport=httpx.MockTransport(self.postgrest.respond))
+        http = record_http(self.postgrest)
         verifier = Verifier(self.settings, http)
         self._identities = Identities(self.settings, DataApi(self.settings, http), verifier)
 
@@ -59,13 +64,14 @@ class Door:
         for script in self.postgrest.scripts.values():
             script[:] = answers
 
-    async def identify(self, authorization: str | None, agent: str | None = None) -> Identity:
-        """Identify a request with these headers."""
+    async def identify(
+        self, authorization: str | None, agent: str | None = None, *, is_checked_again: bool = True
+    ) -> Identity:
+        """Identify a request with these headers; by default one that the record checks once more."""
         headers = {"authorization": authorization, "x-clearfloor-agent": agent}
-        raw = [
-            (name.encode(), value.encode("latin-1")) for name, value in headers.items() if value is not None
-        ]
-        return await self._identities.identify(Request({"type": "http", "headers": raw}))
+        raw = [(name.encode(), value.encode()) for name, value in headers.items() if value is not None]
+        request = Request({"type": "http", "headers": raw})
+        return await self._identities.identify(request, is_checked_again=is_checked_again)
 
 
 @pytest.fixture
@@ -158,6 +164,30 @@ async def test_a_caller_is_remembered_for_its_time_and_no_longer(door: Door, cre
     with pytest.raises((AuthenticationError, AccessDeniedError)):
         await door.identify(f"Bearer {credential}")
     assert len(door.postgrest.calls) == 2
+
+
+@pytest.mark.parametrize("credential", [KEY, str(ORGANIZATION)])
+async def test_who_only_reads_is_looked_up_each_time(door: Door, credential: str) -> None:
+    """Nothing checks a reader again: a key that was revoked a moment ago reads nothing any more."""
+    door.knows([row()], [])
+    await door.identify(f"Bearer {credential}", is_checked_again=False)
+    with pytest.raises((AuthenticationError, AccessDeniedError)):
+        await door.identify(f"Bearer {credential}", is_checked_again=False)
+
+
+async def test_an_agent_beside_a_key_is_refused(door: Door) -> None:
+    """It would otherwise be ignored, and somebody else's caps be spent."""
+    with pytest.raises(InvalidRequestError) as raised:
+        await door.identify(f"Bearer {KEY}", agent="nightly")
+    assert raised.value.param == "x-clearfloor-agent"
+    assert not door.postgrest.calls
+
+
+async def test_an_agent_s_name_may_have_any_character(door: Door) -> None:
+    """In UTF-8, as HTTP clients send it."""
+    door.knows([row()])
+    await door.identify(f"Bearer {ORGANIZATION}", agent="n\u00e4chtlich \u2713")
+    assert door.postgrest.calls[0][1]["agent"] == "n\u00e4chtlich \u2713"
 
 
 async def test_what_is_remembered_of_one_caller_serves_no_other(door: Door) -> None:

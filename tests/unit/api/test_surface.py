@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 import httpx
+import jwt
 import orjson
 import pytest
 from hypothesis import given
@@ -17,7 +18,17 @@ from backend.api.parts import LiveCatalogue, Parts
 from backend.api.tokens import TokenVerifier
 from backend.app import create_app
 from tests.unit.boundary import DONE, Gateway, answered, breaks, refused, streamed_answer
-from tests.unit.samples import AGENT, API_KEY, ORGANIZATION, QUESTION, Json, catalogue, ladder
+from tests.unit.samples import (
+    AGENT,
+    API_KEY,
+    ORGANIZATION,
+    QUESTION,
+    SUPABASE_URL,
+    USER,
+    Json,
+    catalogue,
+    ladder,
+)
 
 POOL = ladder(2)
 CALLER = {
@@ -36,17 +47,17 @@ class Backend:
     def __init__(self, live: LiveCatalogue | None = None, **changes: object) -> None:
         self.gateway = Gateway(time.monotonic, **changes)
         self.gateway.script_each(POOL, answered("Hi."), answered("Hello."))
-        self.gateway.postgrest.scripts["find_caller_by_key"] = [[CALLER]]
+        self.gateway.postgrest.scripts["find_caller_by_key"] = [[CALLER]] * 10
         verifier = TokenVerifier(self.gateway.settings, self.gateway.record_http)
         identities = Identities(self.gateway.settings, self.gateway.data_api, verifier)
-        live = live or LiveCatalogue(catalogue(*POOL), fresh=True)
+        live = live or LiveCatalogue(catalogue(*POOL), problem=None)
         self.parts = Parts(
             self.gateway.settings, self.gateway.data_api, identities, self.gateway.dispatcher, live
         )
-        app = create_app(self.gateway.settings)
-        app.state.parts = self.parts
+        self.app = create_app(self.gateway.settings)
+        self.app.state.parts = self.parts
         self.http = httpx.AsyncClient(
-            transport=httpx.ASGITransport(app, raise_app_exceptions=False),
+            transport=httpx.ASGITransport(self.app, raise_app_exceptions=False),
             base_url="http://backend.test",
             headers={"authorization": "Bearer cf_key"},
         )
@@ -241,8 +252,8 @@ async def test_models_are_auto_and_whatever_somebody_runs(backend: Backend) -> N
     ("live", "status"),
     [
         (LiveCatalogue(), 503),
-        (LiveCatalogue(catalogue(*POOL), fresh=False), 503),
-        (LiveCatalogue(catalogue(*POOL), fresh=True), 200),
+        (LiveCatalogue(catalogue(*POOL), problem="the record cannot be reached"), 503),
+        (LiveCatalogue(catalogue(*POOL), problem=None), 200),
     ],
 )
 async def test_readiness_is_red_while_the_record_is_away(live: LiveCatalogue, status: int) -> None:
@@ -311,3 +322,117 @@ async def test_no_body_makes_a_500(content: bytes) -> None:
         "param",
         "code",
     }
+
+
+async def test_a_fault_of_the_record_is_a_500_that_a_browser_may_read_and_costs_no_connection() -> None:
+    """Nothing is raised on to the server, which would hang up on whoever comes next."""
+    backend = Backend(cors_allowed_origins="https://app.test")
+    backend.gateway.postgrest.scripts["find_caller_by_key"] = [
+        httpx.Response(400, json={"code": "42883", "message": "no such function"})
+    ]
+    loud = httpx.AsyncClient(transport=httpx.ASGITransport(backend.app), base_url="http://backend.test")
+    response = await loud.get(
+        "/v1/models", headers={"authorization": "Bearer cf_key", "origin": "https://app.test"}
+    )
+    assert (response.status_code, response.json()["error"]["code"]) == (500, "internal_error")
+    assert response.headers["access-control-allow-origin"] == "https://app.test"
+    assert "no such function" not in response.text
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "told"),
+    [
+        ("GET", "/models", 404, "base URL ends in `/v1`"),
+        ("GET", "/v1/nothing", 404, "There is no GET /v1/nothing here"),
+        ("GET", "/v1/models/", 404, ""),
+        ("GET", "/openapi.json", 404, ""),
+        ("GET", "/docs", 404, ""),
+        ("GET", "/v1/chat/completions", 405, "Method Not Allowed"),
+    ],
+)
+async def test_what_is_not_served_is_said_in_the_envelope(
+    backend: Backend, method: str, path: str, status: int, told: str
+) -> None:
+    """Nothing is redirected to a host that the request names."""
+    response = await backend.http.request(method, path, headers={"host": "evil.test"})
+    assert (response.status_code, "location" in response.headers) == (status, False)
+    assert told in response.json()["error"]["message"]
+    assert response.headers.get("allow") == ("POST" if status == 405 else None)
+
+
+@pytest.mark.parametrize("path", ["/health/live", "/health/ready"])
+async def test_health_may_be_asked_for_without_a_body(backend: Backend, path: str) -> None:
+    """As uptime probes do."""
+    response = await backend.http.head(path)
+    assert (response.status_code, response.content) == (200, b"")
+
+
+async def test_a_compressed_body_is_refused_by_its_name(backend: Backend) -> None:
+    """Rather than taken for bad JSON."""
+    response = await backend.http.post(
+        "/v1/chat/completions", content=b"\x1f\x8b", headers={"content-encoding": "gzip"}
+    )
+    assert (response.status_code, response.json()["error"]["param"]) == (400, "content-encoding")
+
+
+async def test_a_model_is_described_by_what_routing_knows_of_it(backend: Backend) -> None:
+    """Its qualities, and who runs it within which limits at which price."""
+    described = (await backend.http.get("/v1/models/model-1")).json()
+    assert described["id"] == "model-1"
+    assert described["clearfloor"]["qualities"] == {"general": 0.8}
+    (run,) = described["clearfloor"]["candidates"]
+    assert (run["provider"], run["max_output_tokens"]) == ("provider-1", 10_000)
+    assert run["nano_usd_per_million_tokens"]["output"] == 1_000_000_000
+    listed = (await backend.http.get("/v1/models")).json()["data"]
+    assert [model["id"] for model in listed] == ["auto", "model-1", "model-2"]
+    assert listed[1] == described
+
+
+async def test_a_model_that_there_is_not_is_not_found(backend: Backend) -> None:
+    """By the code that OpenAI has for it."""
+    response = await backend.http.get("/v1/models/vendor/huge")
+    assert (response.status_code, response.json()["error"]["code"]) == (404, "model_not_found")
+
+
+@pytest.mark.parametrize(("rows", "has_more"), [(2, False), (3, True)])
+async def test_a_page_says_truly_whether_there_is_more(
+    backend: Backend, rows: int, *, has_more: bool
+) -> None:
+    """Also where it is exactly full."""
+    found = [{"id": str(number)} for number in range(rows)]
+    backend.gateway.postgrest.scripts["routing_outcomes"] = [found]
+    page = (await backend.http.get("/v1/decisions?limit=2")).json()
+    assert (page["data"], page["has_more"]) == (found[:2], has_more)
+
+
+async def test_a_token_that_expires_on_its_way_is_a_401() -> None:
+    """Verified here, refused by the Data API a moment later: no fault of ours."""
+    secret = "a secret that is at least thirty-two bytes long"
+    backend = Backend(SUPABASE_JWT_SECRET=secret)
+    claims = {
+        "iss": f"{SUPABASE_URL}/auth/v1",
+        "aud": "authenticated",
+        "role": "authenticated",
+        "sub": str(USER),
+        "exp": int(time.time()) + 60,
+        "app_metadata": {"organization_id": str(ORGANIZATION)},
+    }
+    scripts = backend.gateway.postgrest.scripts
+    scripts["find_caller_by_user"] = [[CALLER]]
+    scripts["routing_outcomes"] = [httpx.Response(401, json={"code": "PGRST303", "message": "JWT expired"})]
+    token = jwt.encode(claims, secret)
+    response = await backend.http.get("/v1/decisions", headers={"authorization": f"Bearer {token}"})
+    assert (response.status_code, response.json()["error"]["code"]) == (401, "invalid_api_key")
+
+
+async def test_a_record_that_goes_away_under_a_decision_is_told_with_the_decision() -> None:
+    """Its row is there: the caller can ask for it when the record is back."""
+    backend = Backend(store_retry_seconds=0.001)
+    backend.gateway.script_each(POOL, refused(500), answered())
+    backend.gateway.postgrest.scripts["insert_attempts"] = [httpx.ConnectError("away")] * 1000
+    response = await backend.ask()
+    assert (response.status_code, response.json()["error"]["code"]) == (503, "record_unavailable")
+    assert response.headers["x-clearfloor-decision-id"] == response.json()["error"]["decision_id"]
+    assert response.headers["x-clearfloor-attempts"] == "1"
+    backend.gateway.postgrest.scripts.clear()
+    await backend.gateway.completions.drain()

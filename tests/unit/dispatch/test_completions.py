@@ -7,6 +7,7 @@ import pytest
 
 from backend.dispatch.completions import Completions
 from backend.errors import StoreUnavailableError
+from backend.ids import uuid7
 from backend.store.record import Completed
 
 COMPLETED = Completed("succeeded", "cheapest_clearing_floor", None, 1)
@@ -40,14 +41,14 @@ async def test_a_completion_that_ends_in_time_is_handed_on() -> None:
     """With what it found in the record."""
     completion = Completion()
     completion.go.set()
-    assert await Completions(wait_seconds=LONG_SECONDS, most=1).finish(completion.run()) == COMPLETED
+    assert await Completions(wait_seconds=LONG_SECONDS, most=1).finish(uuid7(), completion.run()) == COMPLETED
 
 
 async def test_a_completion_that_takes_longer_goes_on_in_the_background() -> None:
     """The answer leaves without its cost; the row gets it all the same."""
     completions = Completions(wait_seconds=0.0, most=1)
     completion = Completion()
-    assert await completions.finish(completion.run()) is None
+    assert await completions.finish(uuid7(), completion.run()) is None
     completion.go.set()
     await turns()
     assert completion.ended
@@ -57,7 +58,7 @@ async def test_a_completion_survives_the_cancellation_of_whoever_waits_for_it() 
     """A caller that goes away does not undo what it owes."""
     completions = Completions(wait_seconds=LONG_SECONDS, most=1)
     completion = Completion()
-    waiter = asyncio.create_task(completions.finish(completion.run()))
+    waiter = asyncio.create_task(completions.finish(uuid7(), completion.run()))
     await turns()
     waiter.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -73,7 +74,7 @@ async def test_a_completion_that_is_refused_is_logged_and_not_raised(
     """The caller's answer is paid for; the sweep closes the decision."""
     completion = Completion(ValueError("refused"))
     completion.go.set()
-    assert await Completions(wait_seconds=LONG_SECONDS, most=1).finish(completion.run()) is None
+    assert await Completions(wait_seconds=LONG_SECONDS, most=1).finish(uuid7(), completion.run()) is None
     assert [(record.levelno, record.args) for record in caplog.records] == [
         (logging.ERROR, caplog.records[0].args)
     ]
@@ -87,7 +88,7 @@ async def test_there_is_room_for_so_many_and_no_more() -> None:
     completions.require_room()
     for completion in pending:
         completions.require_room()
-        completions.start(completion.run())
+        completions.start(uuid7(), completion.run())
     with pytest.raises(StoreUnavailableError) as raised:
         completions.require_room()
     assert raised.value.retry_after_seconds
@@ -103,7 +104,7 @@ async def test_a_completion_that_fails_gives_its_room_back() -> None:
     completions = Completions(wait_seconds=LONG_SECONDS, most=1)
     completion = Completion(ValueError("refused"))
     completion.go.set()
-    await completions.finish(completion.run())
+    await completions.finish(uuid7(), completion.run())
     completions.require_room()
 
 
@@ -112,7 +113,7 @@ async def test_a_stop_waits_for_what_is_under_way() -> None:
     completions = Completions(wait_seconds=LONG_SECONDS, most=2)
     pending = [Completion(), Completion()]
     for completion in pending:
-        completions.start(completion.run())
+        completions.start(uuid7(), completion.run())
     stopping = asyncio.create_task(completions.drain())
     await turns()
     assert not stopping.done()
@@ -125,7 +126,7 @@ async def test_a_stop_waits_for_what_is_under_way() -> None:
 async def test_a_stop_does_not_wait_for_ever() -> None:
     """With the record away, no longer than an answer would."""
     completions = Completions(wait_seconds=0.0, most=1)
-    task = completions.start(Completion().run())
+    task = completions.start(uuid7(), Completion().run())
     await completions.drain()
     assert not task.done()
     task.cancel()
@@ -134,3 +135,20 @@ async def test_a_stop_does_not_wait_for_ever() -> None:
 async def test_a_stop_with_nothing_under_way_ends_at_once() -> None:
     """There is nothing to wait for."""
     await Completions(wait_seconds=LONG_SECONDS, most=1).drain()
+
+
+async def test_a_stop_waits_for_decisions_that_are_open_until_they_are_completed() -> None:
+    """A stream that is being broken off completes its decision only after the stop was asked for."""
+    completions = Completions(wait_seconds=LONG_SECONDS, most=1)
+    broken_off, refused, completion = uuid7(), uuid7(), Completion()
+    completions.expect(broken_off)
+    completions.expect(refused)
+    stopping = asyncio.create_task(completions.drain())
+    await turns()
+    completions.forget(refused)
+    completions.start(broken_off, completion.run())
+    await turns()
+    assert not stopping.done()
+    completion.go.set()
+    await stopping
+    assert completion.ended

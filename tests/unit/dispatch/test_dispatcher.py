@@ -2,13 +2,16 @@
 
 import asyncio
 import time
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 import httpx
+import msgspec
 import pytest
 
 from backend.dispatch.order import Delivery
+from backend.dispatch.progress import Progress
 from backend.dispatch.relay import Relay
 from backend.errors import (
     AccessDeniedError,
@@ -34,7 +37,7 @@ from tests.unit.boundary import (
     refused,
     streamed_answer,
 )
-from tests.unit.samples import ORGANIZATION, Json, ladder, order, routing_request
+from tests.unit.samples import ORGANIZATION, Json, catalogue, ladder, order, routing_request
 
 CHEAP, MIDDLE, DEAR = POOL = ladder(3)
 CANARY = "sk-canary-of-the-provider"
@@ -88,7 +91,7 @@ async def test_a_given_inference_id_is_the_id_of_the_written_row(gateway: Gatewa
     asked = order(POOL)
     inference_id = uuid7()
     attempt, answer = await gateway.dispatcher.dispatch_inference(
-        asked, asked.ranking.clearing[0], deadline=time.monotonic() + 60, inference_id=inference_id
+        asked, asked.ranking.clearing[0], Progress(time.monotonic() + 60), inference_id=inference_id
     )
     (item,) = gateway.postgrest.sent("insert_decisions")
     assert item["inference_id"] == str(inference_id)
@@ -101,12 +104,10 @@ async def test_a_given_inference_id_is_the_id_of_a_later_attempt_too(gateway: Ga
     gateway.script_each(POOL, refused(500), answered(), answered())
     asked = order(POOL)
     first, second = asked.ranking.clearing[:2]
-    deadline = time.monotonic() + 60
-    failed, _ = await gateway.dispatcher.dispatch_inference(asked, first, deadline=deadline)
+    progress = Progress(time.monotonic() + 60)
+    failed, _ = await gateway.dispatcher.dispatch_inference(asked, first, progress)
     inference_id = uuid7()
-    await gateway.dispatcher.dispatch_inference(
-        asked, second, failed=failed, deadline=deadline, inference_id=inference_id
-    )
+    await gateway.dispatcher.dispatch_inference(asked, second, progress, inference_id=inference_id)
     (item,) = gateway.postgrest.sent("insert_attempts")
     assert item["inference_id"] == str(inference_id)
     assert item["previous"]["inference_id"] == str(failed.inference_id)
@@ -131,8 +132,9 @@ async def test_without_an_inference_id_one_is_made(gateway: Gateway) -> None:
         (refused(500), "server_error", 500),
         (refused(503), "server_error", 503),
         (refused(401), "credentials", 401),
-        (refused(404), "credentials", 404),
-        (raw(b"<html>"), "malformed", None),
+        (refused(403), "not_here", 403),
+        (refused(404), "not_here", 404),
+        (raw(b"<html>"), "malformed", 200),
         (breaks(httpx.ReadTimeout("slow")), "timeout", None),
         (breaks(httpx.ConnectError("down")), "connection", None),
     ],
@@ -217,12 +219,17 @@ async def test_a_retry_after_of_60_makes_one_call_cools_down_and_fails_over(wait
     assert (await served(gateway)).scored.candidate.model == "model-1"
 
 
-async def test_refused_credentials_let_the_candidate_cool_down(gateway: Gateway) -> None:
-    """Until an operator has had time to look; a 500 does not."""
-    gateway.script_each(POOL, refused(401), refused(500), answered())
-    await served(gateway)
-    cooling = [gateway.cooldowns.remaining_seconds(UUID(candidate["id"])) > 0 for candidate in POOL]
-    assert cooling == [True, False, False]
+@pytest.mark.parametrize(
+    ("status", "cools_down"), [(401, True), (402, True), (403, False), (404, False), (500, False)]
+)
+async def test_only_a_refused_key_or_account_lets_the_candidate_cool_down(
+    gateway: Gateway, status: int, *, cools_down: bool
+) -> None:
+    """Until an operator has had time to look. What may be about one request takes nobody else's candidate away."""
+    gateway.script_each(POOL, refused(status), answered(), answered())
+    assert (await served(gateway)).scored.candidate.model == "model-2"
+    cooling = gateway.cooldowns.remaining_seconds(UUID(CHEAP["id"])) > 0
+    assert cooling == cools_down
 
 
 async def test_a_request_that_is_itself_wrong_goes_back_with_the_provider_s_status(gateway: Gateway) -> None:
@@ -374,7 +381,7 @@ async def test_a_refused_higher_reservation_ends_the_failover(gateway: Gateway) 
     """The dearer candidate is not called; the decision was completed by the refusal."""
     gateway.script_each(POOL, refused(500), answered(), answered())
     gateway.postgrest.scripts["insert_attempts"] = [
-        [{"opened": False, "outcome_status": "rejected_funds", "refusal": FUNDS}]
+        [{"id": None, "opened": False, "outcome_status": "rejected_funds", "refusal": FUNDS, "error": None}]
     ]
     error = await failure(gateway)
     assert isinstance(error, InsufficientFundsError)
@@ -408,7 +415,7 @@ async def test_an_opening_that_was_not_answered_is_undone_when_the_record_is_bac
     openings = gateway.postgrest.sent("insert_decisions")
     assert all(opening == openings[0] for opening in openings)
     undone = completion(gateway)
-    assert (undone["id"], undone["outcome_status"]) == (openings[0]["id"], "failed_other")
+    assert (undone["id"], undone["outcome_status"]) == (openings[0]["id"], "abandoned")
     assert (undone["attempt"]["status"], undone["attempt"]["inference_id"]) == (
         "not_sent",
         openings[0]["inference_id"],
@@ -432,8 +439,51 @@ async def test_a_server_that_goes_down_under_a_call_completes_its_decision(gatew
         await request
     await gateway.completions.drain()
     item = completion(gateway)
-    assert (item["outcome_status"], item["attempt"]["status"]) == ("cancelled", "cancelled")
-    assert (item["attempt"]["http_calls"], item["attempt"]["usage_source"]) == (1, "none")
+    attempt = item["attempt"]
+    assert (item["outcome_status"], attempt["status"], attempt["http_calls"]) == ("cancelled", "cancelled", 1)
+    assert (attempt["input_tokens"], attempt["output_tokens"], attempt["usage_source"]) == (
+        100,
+        0,
+        "estimate",
+    )
+
+
+async def test_a_request_that_is_broken_off_while_it_waits_for_a_retry_has_used_nothing(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The provider has turned it away; nothing is under way there."""
+    waiting = asyncio.Event()
+
+    async def wait_for_ever(_seconds: float) -> None:
+        waiting.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(asyncio, "sleep", wait_for_ever)
+    gateway.script_each(POOL, refused(429), answered(), answered())
+    request = asyncio.create_task(gateway.dispatcher.dispatch(order(POOL)))
+    await waiting.wait()
+    request.cancel()
+    await asyncio.gather(request, return_exceptions=True)
+    await gateway.completions.drain()
+    attempt = completion(gateway)["attempt"]
+    assert (attempt["status"], attempt["http_calls"], attempt["usage_source"]) == ("cancelled", 1, "none")
+
+
+async def test_a_request_that_is_broken_off_while_it_is_opened_is_undone(gateway: Gateway) -> None:
+    """Nobody can tell whether it was written: it is opened for certain, then completed as cancelled."""
+    gateway.script_each(POOL, answered(), answered(), answered())
+    gateway.postgrest.scripts["insert_decisions"] = [
+        httpx.Response(200, headers={"content-type": "application/json"}, stream=Hanging())
+    ]
+    request = asyncio.create_task(gateway.dispatcher.dispatch(order(POOL)))
+    while not gateway.postgrest.calls:
+        await asyncio.sleep(0)
+    request.cancel()
+    await asyncio.gather(request, return_exceptions=True)
+    await gateway.completions.drain()
+    item = completion(gateway)
+    assert (item["outcome_status"], item["attempt"]["status"]) == ("cancelled", "not_sent")
+    assert not gateway.providers.called
 
 
 @pytest.mark.usefixtures("waits")
@@ -442,12 +492,32 @@ async def test_a_record_that_goes_away_between_two_attempts_gets_the_first_one_l
     gateway = Gateway(store_retry_seconds=0.001)
     gateway.script_each(POOL, refused(500), answered(), answered())
     gateway.postgrest.scripts["insert_attempts"] = [httpx.ConnectError("away")] * 100_000
-    gateway.postgrest.scripts["complete_decisions"] = [httpx.ConnectError("away")] * 3
-    error = await failure(gateway)
-    assert isinstance(error, StoreUnavailableError)
+    with pytest.raises(StoreUnavailableError) as raised:
+        await gateway.dispatcher.dispatch(order(POOL))
+    error = raised.value
+    gateway.postgrest.scripts.clear()
+    await gateway.completions.drain()
+    assert error.attempts == 1
     assert gateway.providers.called == [CHEAP["upstream_model"]]
-    last = gateway.postgrest.sent("complete_decisions")[-1]
-    assert (last["outcome_status"], last["attempt"]["status"]) == ("failed_provider_error", "failed")
+    assert error.decision_id == UUID(gateway.postgrest.sent("insert_decisions")[0]["id"])
+
+
+@pytest.mark.usefixtures("waits")
+async def test_a_failover_that_was_not_answered_is_undone_when_the_record_is_back() -> None:
+    """Its attempt may have been written, and must not be taken for one that was made."""
+    gateway = Gateway(store_retry_seconds=0.001)
+    gateway.script_each(POOL, refused(500), answered(), answered())
+    gateway.postgrest.scripts["insert_attempts"] = [httpx.ReadTimeout("no answer")] * 100_000
+    with pytest.raises(StoreUnavailableError):
+        await gateway.dispatcher.dispatch(order(POOL))
+    gateway.postgrest.scripts.clear()
+    await gateway.completions.drain()
+    attempts = gateway.postgrest.sent("insert_attempts")
+    assert {attempt["inference_id"] for attempt in attempts} == {attempts[0]["inference_id"]}
+    item = completion(gateway)
+    assert (item["outcome_status"], item["attempt"]["status"]) == ("failed_provider_error", "not_sent")
+    assert item["attempt"]["inference_id"] == attempts[0]["inference_id"]
+    assert gateway.providers.called == [CHEAP["upstream_model"]]
 
 
 async def test_a_cooldown_that_begins_between_row_and_call_makes_the_attempt_not_sent(
@@ -484,16 +554,75 @@ async def test_a_cooldown_that_begins_between_two_calls_does_not_undo_the_first(
 async def test_a_candidate_without_credentials_is_passed_over(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No row is written for it; with its key in the environment it is called with that key."""
+    """No attempt is written for it, but why; with its key in the environment it is called with that key."""
     keyed = {**CHEAP, "api_key_variable": "UNIT_TEST_API_KEY"}
     monkeypatch.delenv("UNIT_TEST_API_KEY", raising=False)
     gateway.script_each([keyed, MIDDLE], answered(), answered())
     await gateway.dispatcher.dispatch(order([keyed, MIDDLE]))
     assert gateway.providers.called == [MIDDLE["upstream_model"]]
     assert not gateway.postgrest.sent("insert_attempts")
-    monkeypatch.setenv("UNIT_TEST_API_KEY", CANARY)
+    (opening,) = gateway.postgrest.sent("insert_decisions")
+    assert [(entry["model"], entry["reason"]) for entry in opening["passed_over"]] == [
+        ("model-1", "no_credentials")
+    ]
+    monkeypatch.setenv("UNIT_TEST_API_KEY", f"{CANARY}\n")
     await gateway.dispatcher.dispatch(order([keyed, MIDDLE]))
     assert gateway.providers.requests[-1].headers["authorization"] == f"Bearer {CANARY}"
+
+
+@pytest.mark.parametrize("key", ["", " ", "sk-\u00e4", "two\nlines"])
+def test_what_can_be_no_key_is_as_good_as_none(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    """It would fail each call; the operator is told of its variable instead."""
+    monkeypatch.setenv("UNIT_TEST_API_KEY", key)
+    (keyed,) = catalogue({**CHEAP, "api_key_variable": "UNIT_TEST_API_KEY"}).candidates
+    assert str(gateway.dispatcher.uncallable(keyed)) == "UNIT_TEST_API_KEY holds no key"
+
+
+async def test_a_full_pool_of_connections_is_no_failure_of_the_provider(gateway: Gateway) -> None:
+    """Nobody was called: the next candidate is asked, and the row says that this one was not sent."""
+    gateway.script_each(POOL, breaks(httpx.PoolTimeout("full")), answered(), answered())
+    assert (await served(gateway)).attempts == 1
+    previous = gateway.postgrest.sent("insert_attempts")[0]["previous"]
+    assert (previous["status"], previous["http_calls"], previous["error_class"]) == (
+        "not_sent",
+        0,
+        "no_free_connection",
+    )
+
+
+async def test_candidates_that_are_passed_over_on_the_way_are_recorded_with_the_next_step(
+    gateway: Gateway,
+) -> None:
+    """Whether that is another attempt or the end."""
+    gateway.cooldowns.start(UUID(MIDDLE["id"]), 60)
+    gateway.script_each(POOL, refused(500), answered(), refused(500))
+    await failure(gateway)
+    (opening,) = gateway.postgrest.sent("insert_attempts")
+    assert [(entry["model"], entry["reason"]) for entry in opening["passed_over"]] == [
+        ("model-2", "cooling_down")
+    ]
+    assert completion(gateway)["passed_over"] == []
+
+
+@pytest.mark.parametrize("may_fail_over", [True, False])
+async def test_nobody_being_called_after_all_is_told_as_such(
+    gateway: Gateway, *, may_fail_over: bool
+) -> None:
+    """Every attempt was opened and then not sent: that is no failure, and coming back mends it."""
+    gateway.script_each(POOL, answered(), answered(), answered())
+    in_turn = iter(POOL)
+
+    def cool_whoever_is_opened(function: str) -> None:
+        if function.startswith("insert"):
+            gateway.cooldowns.start(UUID(next(in_turn)["id"]), 60)
+
+    gateway.postgrest.before = cool_whoever_is_opened
+    error = await failure(gateway, may_fail_over=may_fail_over)
+    assert "unavailable for now" in error.message
+    assert (error.should_retry, error.attempts) == (None, 0)
+    assert not gateway.providers.called
 
 
 async def test_a_candidate_in_a_format_that_nobody_speaks_is_passed_over(gateway: Gateway) -> None:
@@ -538,12 +667,27 @@ async def test_the_output_limit_is_sent_in_the_provider_s_own_field(
     assert {name: value for name, value in body.items() if name.startswith("max_")} == {field: expected}
 
 
-async def test_a_limit_that_the_caller_names_is_left_as_it_is(gateway: Gateway) -> None:
-    """And no other is added."""
+@pytest.mark.parametrize("named", ["max_tokens", "max_completion_tokens"])
+async def test_a_limit_that_the_caller_names_is_sent_in_the_provider_s_own_field_too(
+    gateway: Gateway, named: str
+) -> None:
+    """In the one that this provider obeys, and no other: the reservation counts on it."""
     gateway.script(CHEAP, answered())
-    body = {"model": "auto", "messages": [], "max_completion_tokens": 7}
-    await gateway.dispatcher.dispatch(order([CHEAP], body=body, names_output_limit=True))
-    assert gateway.providers.bodies == [{**body, "model": CHEAP["upstream_model"]}]
+    body: Json = {"model": "auto", "messages": [], named: 7}
+    await gateway.dispatcher.dispatch(order([CHEAP], routing_request(output_limit_tokens=7), body=body))
+    assert gateway.providers.bodies == [{"model": CHEAP["upstream_model"], "messages": [], "max_tokens": 7}]
+
+
+async def test_what_is_not_ours_is_passed_on_as_it_came(gateway: Gateway) -> None:
+    """Digit for digit: a number that no 64 bits hold, a text with any character."""
+    gateway.script(CHEAP, answered())
+    fields = {"seed": b"12345678901234567890123", "user": '"\\u2028 \u2028"'.encode(), "x": b"1.10"}
+    asked = order([CHEAP])
+    body = {**asked.body, **{name: msgspec.Raw(value) for name, value in fields.items()}}
+    await gateway.dispatcher.dispatch(replace(asked, body=body))
+    (request,) = gateway.providers.requests
+    for name, value in fields.items():
+        assert b'"%s":%s' % (name.encode(), value) in request.content
 
 
 async def test_usage_that_is_not_reported_is_estimated(gateway: Gateway) -> None:
@@ -561,13 +705,15 @@ async def test_usage_that_is_not_reported_is_estimated(gateway: Gateway) -> None
 async def test_a_fault_of_ours_completes_the_decision_and_is_told_as_such(
     gateway: Gateway, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A 500 with the decision's id; the log has the rest."""
+    """A 500 with the decision's id; the log has the rest, and the row what was done."""
     gateway.script_each(POOL, breaks(ZeroDivisionError("a bug")), answered(), answered())
     error = await failure(gateway)
     assert isinstance(error, InternalError)
     assert "a bug" not in error.message
     assert "ZeroDivisionError: a bug" in caplog.text
-    assert completion(gateway)["outcome_status"] == "failed_other"
+    item = completion(gateway)
+    assert (item["outcome_status"], item["attempt"]["status"]) == ("failed_other", "failed")
+    assert item["attempt"]["http_calls"] == 1
 
 
 async def test_no_room_for_completions_means_nothing_is_opened() -> None:

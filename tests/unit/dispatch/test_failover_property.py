@@ -21,7 +21,12 @@ from hypothesis import strategies as st
 from backend.dispatch.dispatcher import Dispatcher
 from backend.dispatch.order import Delivery, Order
 from backend.dispatch.relay import Relay
-from backend.errors import ClearfloorError, NoCandidateClearsFloorError, ProviderRejectedRequestError
+from backend.errors import (
+    ClearfloorError,
+    NoCandidateClearsFloorError,
+    NoCandidateFitsError,
+    ProviderRejectedRequestError,
+)
 from backend.routing.rank import rank
 from backend.routing.request import RoutingRequest
 from tests.unit.boundary import Gateway, Reply, answered, breaks, raw, refused, streamed_answer
@@ -292,7 +297,7 @@ def check_outcome(gateway: Gateway, world: World, outcome: object, attempts: lis
         assert (completion["attempt"] is not None, completion["decision_rule_override"]) == (True, None)
     else:
         nothing = not any(clears(entry, world.request) for entry in world.candidates)
-        assert isinstance(outcome, NoCandidateClearsFloorError) == nothing
+        assert isinstance(outcome, NoCandidateClearsFloorError | NoCandidateFitsError) == nothing
         override = "no_candidate_cleared_floor" if nothing else "failed_pre_dispatch"
         assert (completion["attempt"], completion["decision_rule_override"]) == (None, override)
 

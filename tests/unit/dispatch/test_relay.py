@@ -180,23 +180,87 @@ async def test_a_broken_stream_ends_with_an_error_and_no_done(
     assert len(gateway.providers.requests) == 1
 
 
-async def test_a_stream_that_breaks_after_its_end_was_said_is_not_delivered_as_whole(
-    gateway: Gateway,
+@pytest.mark.parametrize(
+    "after", [httpx.ReadError("reset"), b"data: {oops\n\n", b'data: {"error": "late"}\n\n']
+)
+async def test_what_goes_wrong_after_the_answer_has_ended_loses_nothing_of_it(
+    gateway: Gateway, after: bytes | Exception
 ) -> None:
-    """Held events of a broken stream are not let go with a [DONE]."""
-    _, relay = await relayed(gateway, streamed(frame(HELLO), frame(STOP), error=httpx.ReadError("reset")))
+    """Its last words may stand in the event that says that it ended."""
+    last = delta("stop", content="world")
+    reply = (
+        streamed(frame(HELLO), frame(last), error=after)
+        if isinstance(after, Exception)
+        else streamed(frame(HELLO), frame(last), after)
+    )
+    _, relay = await relayed(gateway, reply)
     events = await sent(relay)
-    assert "error" in chunk(events[-1])
-    assert DONE not in events
+    assert [chunk(event)["choices"] for event in events[:-1]] == [HELLO["choices"], last["choices"]]
+    assert events[-1] == DONE
+    (completion,) = gateway.postgrest.sent("complete_decisions")
+    assert (completion["outcome_status"], completion["attempt"]["status"]) == ("succeeded", "succeeded")
 
 
-async def test_a_stream_past_the_deadline_of_its_request_is_cut(gateway: Gateway) -> None:
-    """However lively it is."""
-    _, relay = await relayed(gateway, streamed_answer("Hello "))
-    relay.deadline = float("-inf")
-    (event,) = await sent(relay)
-    assert "deadline" in chunk(event)["error"]["message"]
+async def test_of_what_follows_the_end_only_the_last_event_waits(gateway: Gateway) -> None:
+    """For the commit; the rest is the caller's at once."""
+    late = delta(content="!", index=1)
+    reply = streamed(*map(frame, (HELLO, STOP, late, delta("stop", index=1), USAGE_REPORT)), DONE)
+    _, relay = await relayed(gateway, reply, wants_usage=True)
+    completed = [len(gateway.postgrest.sent("complete_decisions")) async for _event in relay]
+    assert completed == [0, 0, 0, 0, 1, 1]
+
+
+@pytest.mark.parametrize("usage_first", [True, False])
+async def test_a_report_that_came_before_the_last_content_counts_for_nothing(
+    gateway: Gateway, *, usage_first: bool
+) -> None:
+    """A first chunk may say that nothing was used yet; one that comes with each content counts it."""
+    early = {**ROLE, "usage": {"prompt_tokens": 10, "completion_tokens": 0}}
+    running = {**WORLD, "usage": {"prompt_tokens": 10, "completion_tokens": 2}}
+    chunks = (early, HELLO, WORLD) if usage_first else (HELLO, running)
+    _, relay = await relayed(gateway, streamed(*map(frame, chunks), error=httpx.ReadError("reset")))
+    await sent(relay)
+    attempt = gateway.postgrest.sent("complete_decisions")[0]["attempt"]
+    expected = (3, "estimate") if usage_first else (2, "provider")
+    assert (attempt["output_tokens"], attempt["usage_source"]) == expected
+
+
+async def test_a_cut_stream_keeps_what_a_dispute_needs(gateway: Gateway) -> None:
+    """The provider's id of the answer, and that it had begun well."""
+
+    def reply() -> httpx.Response:
+        body = Blocks([frame(HELLO)], httpx.ReadError("reset"))
+        return httpx.Response(200, stream=body, headers={"x-request-id": "req-1"})
+
+    _, relay = await relayed(gateway, reply)
+    await sent(relay)
+    attempt = gateway.postgrest.sent("complete_decisions")[0]["attempt"]
+    assert (attempt["provider_request_id"], attempt["http_status"]) == ("req-1", 200)
+    assert attempt["first_content_milliseconds"] is not None
+
+
+async def test_a_stream_past_the_deadline_of_its_request_is_cut() -> None:
+    """However long it may be silent between two events."""
+    gateway = Gateway(request_deadline_seconds=0.2, provider_idle_timeout_seconds=60)
+
+    class Silent(Blocks):
+        async def __aiter__(self) -> Any:  # an async generator
+            yield frame(HELLO)
+            await asyncio.Event().wait()
+
+    _, relay = await relayed(gateway, lambda: httpx.Response(200, stream=Silent([])))
+    first, event = await sent(relay)
+    assert chunk(first) == HELLO
+    assert "in time" in chunk(event)["error"]["message"]
     assert [c["attempt"]["status"] for c in gateway.postgrest.sent("complete_decisions")] == ["cut"]
+
+
+async def test_a_stream_that_fails_by_a_fault_of_ours_is_recorded_as_such(gateway: Gateway) -> None:
+    """Not as if its caller had left; the record charges nothing for it."""
+    _, relay = await relayed(gateway, streamed_answer("Hello "))
+    await relay.aclose("failed_other")
+    await gateway.completions.drain()
+    assert [c["outcome_status"] for c in gateway.postgrest.sent("complete_decisions")] == ["failed_other"]
 
 
 @pytest.mark.parametrize("events", [0, 1, 2])

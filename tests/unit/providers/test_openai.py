@@ -11,27 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backend.errors import ProviderError
+from backend.errors import ModelUnavailableError, ProviderError
 from backend.providers.openai import OpenAIProvider
 from backend.providers.transport import retry_after_seconds
-from backend.providers.types import ChatAnswer, ProviderCall, Usage
-from tests.unit.boundary import Reply, answered, breaks, raw, refused
+from backend.providers.types import ChatAnswer, Usage
+from tests.unit.boundary import CANARY, Reply, answered, breaks, provider_call, raw, refused
+from tests.unit.samples import Json
 
-CANARY = "sk-canary-of-the-provider"
 NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
-
-
-def call(**changes: Any) -> ProviderCall:  # fields are of many types
-    """Return a call with a key that must not come to light."""
-    fields = {
-        "base_url": "http://acme.test/v1",
-        "api_key": CANARY,
-        "body": {"model": "small", "messages": [{"role": "user", "content": "\u2028"}]},
-        "timeout_seconds": 5.0,
-        "idle_timeout_seconds": 5.0,
-        "most_answer_bytes": 1_000_000,
-    }
-    return ProviderCall(**{**fields, **changes})
 
 
 def provider(reply: Reply, requests: list[httpx.Request] | None = None) -> OpenAIProvider:
@@ -49,7 +36,7 @@ def provider(reply: Reply, requests: list[httpx.Request] | None = None) -> OpenA
 
 async def answer(reply: Reply) -> ChatAnswer:
     """Return what a call brings."""
-    return await provider(reply).chat(call())
+    return await provider(reply).chat(provider_call())
 
 
 async def failure(reply: Reply) -> ProviderError:
@@ -63,18 +50,18 @@ async def failure(reply: Reply) -> ProviderError:
 async def test_a_call_is_the_body_and_the_key_and_nothing_of_ours(base_url: str) -> None:
     """One POST below the base URL; the key in a header, never in the URL."""
     requests: list[httpx.Request] = []
-    await provider(answered(), requests).chat(call(base_url=base_url))
+    await provider(answered(), requests).chat(provider_call(base_url=base_url))
     (request,) = requests
     assert (request.method, str(request.url)) == ("POST", "http://acme.test/v1/chat/completions")
     assert request.headers["authorization"] == f"Bearer {CANARY}"
-    assert orjson.loads(request.content) == call().body
+    assert orjson.loads(request.content) == provider_call().body
     assert not [name for name in request.headers if "clearfloor" in name]
 
 
 async def test_a_provider_without_a_key_is_sent_none() -> None:
     """An empty bearer would be refused by some."""
     requests: list[httpx.Request] = []
-    await provider(answered(), requests).chat(call(api_key=None))
+    await provider(answered(), requests).chat(provider_call(api_key=None))
     assert "authorization" not in requests[0].headers
 
 
@@ -188,8 +175,6 @@ async def test_no_usage_is_too_odd_to_be_recorded(reported: dict[str, Any]) -> N
         ({"content": None, "refusal": "no"}, 2),
         ({"content": None, "tool_calls": [{"id": "x"}]}, len("[{'id': 'x'}]")),
         ({"content": "", "reasoning_content": "hm"}, 2),
-        (None, 0),
-        ("text", 0),
     ],
 )
 async def test_everything_a_caller_would_read_counts_as_output(message: object, expected: int) -> None:
@@ -206,8 +191,8 @@ async def test_everything_a_caller_would_read_counts_as_output(message: object, 
         (422, "rejected", False),
         (401, "credentials", True),
         (402, "credentials", True),
-        (403, "credentials", True),
-        (404, "credentials", True),
+        (403, "not_here", True),
+        (404, "not_here", True),
         (408, "server_error", True),
         (429, "rate_limited", True),
         (500, "server_error", True),
@@ -241,7 +226,6 @@ async def test_a_status_is_of_the_class_that_says_what_to_do(
         (breaks(httpx.ReadError("reset")), "connection"),
         (breaks(httpx.RemoteProtocolError("half")), "connection"),
         (breaks(httpx.ConnectTimeout("slow")), "timeout"),
-        (breaks(httpx.PoolTimeout("full")), "timeout"),
         (breaks(httpx.ReadTimeout("slow")), "timeout"),
         (breaks(TimeoutError()), "timeout"),
         (breaks(httpx.UnsupportedProtocol("ftp")), "connection"),
@@ -253,11 +237,41 @@ async def test_an_answer_that_is_none_fails_over(reply: Reply, error_class: str)
     assert (error.error_class, error.fails_over) == (error_class, True)
 
 
+@pytest.mark.parametrize(
+    ("body", "error_class"),
+    [
+        ({"choices": [None]}, "malformed"),
+        ({"choices": [{}]}, "malformed"),
+        ({"choices": [{"message": None}]}, "malformed"),
+        ({"choices": [{"message": {}}, {"text": "x"}]}, "malformed"),
+        ({"choices": [{"message": {"content": "Hi"}, "finish_reason": "error"}]}, "server_error"),
+        ({"choices": [{"message": {"content": "Hi"}}], "error": {"message": "m"}}, "server_error"),
+        ({"object": "error", "message": "m", "choices": [{"message": {}}]}, "server_error"),
+    ],
+)
+async def test_a_broken_answer_is_not_passed_on_for_a_whole_one(body: Json, error_class: str) -> None:
+    """Whatever its status says: somebody else may answer properly."""
+    error = await failure(raw(orjson.dumps(body)))
+    assert (error.error_class, error.fails_over) == (error_class, True)
+
+
+async def test_a_failed_answer_keeps_the_provider_s_id_of_it() -> None:
+    """For a dispute about what it cost."""
+    error = await failure(refused(500, x_request_id="req-1"))
+    assert (error.request_id, error.status) == ("req-1", 500)
+
+
+async def test_no_free_connection_is_no_call() -> None:
+    """The provider has done nothing wrong."""
+    with pytest.raises(ModelUnavailableError):
+        await answer(breaks(httpx.PoolTimeout("full")))
+
+
 async def test_an_answer_longer_than_the_limit_is_malformed() -> None:
     """It is not read to its end, whatever its status."""
     for status in (200, 500):
         with pytest.raises(ProviderError, match="longer than 10 bytes") as raised:
-            await provider(raw(b"x" * 11, status)).chat(call(most_answer_bytes=10))
+            await provider(raw(b"x" * 11, status)).chat(provider_call(most_answer_bytes=10))
         assert raised.value.error_class == "malformed"
 
 
@@ -272,7 +286,7 @@ async def test_a_call_past_its_deadline_is_a_timeout() -> None:
         httpx.AsyncClient(transport=httpx.MockTransport(stall)), connect_timeout_seconds=1.0
     )
     with pytest.raises(ProviderError) as raised:
-        await stalling.chat(call(timeout_seconds=0.0))
+        await stalling.chat(provider_call(first_content_timeout_seconds=0.0))
     assert raised.value.error_class == "timeout"
 
 

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from backend.errors import ProviderError
 from backend.providers.openai import OpenAIProvider, OpenAIStream
-from backend.providers.types import ProviderCall, Usage
+from backend.providers.types import Usage
 from tests.unit.boundary import (
+    CANARY,
     DONE,
     ROLE,
     USAGE,
@@ -24,31 +25,21 @@ from tests.unit.boundary import (
     Reply,
     delta,
     frame,
+    provider_call,
     refused,
     streamed,
 )
 
-CANARY = "sk-canary-of-the-provider"
 HELLO = delta(content="Hello")
 STOP = delta("stop")
 # What JSON does not escape, and what line readers other than ours take for the end of a line.
 ODD = delta(content="a\u2028b\u2029c\u0085d\x1ce\x0bf\U0001f600g\u20ac")
 
 
-async def opened(
-    reply: Reply, idle_timeout_seconds: float = 5.0, most_answer_bytes: int = 10_000
-) -> OpenAIStream:
+async def opened(reply: Reply, **limits: Any) -> OpenAIStream:  # limits are of many types
     """Open a stream whose provider answers so."""
     provider = OpenAIProvider(httpx.AsyncClient(transport=httpx.MockTransport(lambda _: reply())), 1.0)
-    call = ProviderCall(
-        "http://acme.test/v1",
-        CANARY,
-        {"model": "small", "stream": True},
-        5.0,
-        idle_timeout_seconds,
-        most_answer_bytes,
-    )
-    return await provider.chat_stream(call)
+    return await provider.chat_stream(provider_call(**limits))
 
 
 async def chunks(*blocks: bytes) -> list[Any]:
@@ -87,7 +78,7 @@ async def test_a_stream_is_every_event_from_the_role_to_the_usage() -> None:
         orjson.dumps(chunk) for chunk in (ROLE, HELLO, STOP, USAGE_REPORT)
     ]
     assert [event.output_bytes for event in events] == [0, 5, 0, 0]
-    assert [event.finished_choices for event in events] == [0, 0, 1, 0]
+    assert [event.is_end for event in events] == [False, False, True, True]
     assert [event.is_usage_report for event in events] == [False, False, False, True]
     assert [event.usage for event in events] == [None, None, None, Usage(input_tokens=10, output_tokens=5)]
 
@@ -182,9 +173,76 @@ async def test_an_error_frame_after_content_breaks_the_stream_with_its_message()
 
 
 @pytest.mark.parametrize(
+    "failure",
+    [
+        frame({"object": "error", "message": "overloaded", "code": 503}),
+        b'event: error\ndata: {"message": "overloaded"}\n\n',
+        b'event: error\r\ndata: {"type": "error", "error": {"message": "overloaded"}}\r\n\r\n',
+    ],
+)
+async def test_an_error_in_any_of_its_shapes_breaks_the_stream(failure: bytes) -> None:
+    """vLLM's, and the named events of others: none is passed on as if it were part of the answer."""
+    error = await broken_after(streamed(frame(HELLO), failure, DONE), [HELLO])
+    assert (error.error_class, error.message) == ("server_error", "overloaded")
+
+
+async def test_one_of_two_choices_left_unfinished_breaks_the_stream() -> None:
+    """The other one's end is not the stream's."""
+    other = delta(content="b", index=1)
+    stream = await opened(streamed(*map(frame, (HELLO, other, STOP))), choices=2)
+    with pytest.raises(ProviderError) as raised:
+        await read_into([], stream)
+    assert raised.value.error_class == "connection"
+
+
+async def test_an_event_of_several_lines_is_one_object() -> None:
+    """As the standard has it. It goes on in one line."""
+    spread = b'data: {"choices":\ndata: [{"index": 0, "delta": {"content": "Hello"}}]}\n\n'
+    events = [event async for event in await opened(streamed(spread, frame(STOP), DONE))]
+    assert orjson.loads(events[0].data)["choices"] == [{"index": 0, "delta": {"content": "Hello"}}]
+    assert b"\n" not in events[0].data
+
+
+async def test_a_byte_order_mark_is_no_part_of_the_first_event() -> None:
+    """It must not cost the answer its first words."""
+    assert await chunks(b"\xef\xbb\xbf" + frame(HELLO), frame(STOP), DONE) == [HELLO, STOP]
+
+
+async def test_after_its_end_a_stream_is_waited_for_no_longer_than_for_its_tail() -> None:
+    """A provider may keep the connection open without an end marker."""
+    body = Stalling(frame(HELLO), frame(STOP))
+    stream = await opened(
+        lambda: httpx.Response(200, stream=body), idle_timeout_seconds=3600.0, tail_timeout_seconds=0.0
+    )
+    got: list[Any] = []
+    await read_into(got, stream)
+    assert got == [HELLO, STOP]
+
+
+async def test_a_choice_that_has_not_begun_is_waited_for() -> None:
+    """Two answers were asked for: the end of the first is not the tail."""
+    late = [delta(content="b", index=1), delta("stop", index=1)]
+    stream = await opened(streamed(*map(frame, (HELLO, STOP, *late))), choices=2, tail_timeout_seconds=0.0)
+    got: list[Any] = []
+    await read_into(got, stream)
+    assert got == [HELLO, STOP, *late]
+
+
+async def test_a_failure_says_which_answer_it_is_of() -> None:
+    """By the provider's own id."""
+    body = Blocks([frame(HELLO)], httpx.ReadError("reset"))
+    stream = await opened(lambda: httpx.Response(200, stream=body, headers={"x-request-id": "req-1"}))
+    with pytest.raises(ProviderError) as raised:
+        await read_into([], stream)
+    assert (raised.value.request_id, raised.value.status) == ("req-1", 200)
+
+
+@pytest.mark.parametrize(
     ("reply", "error_class"),
     [
-        (streamed(), "connection"),
+        (streamed(), "malformed"),
+        (lambda: httpx.Response(200, json={"choices": []}), "malformed"),
+        (lambda: httpx.Response(204), "malformed"),
         (streamed(DONE), "malformed"),
         (streamed(frame(ROLE), DONE), "malformed"),
         (streamed(frame(USAGE_REPORT), DONE), "malformed"),

@@ -28,6 +28,7 @@ def candidates(draw: st.DrawFn) -> list[Candidate]:
             base_url="http://127.0.0.1:1/v1",
             api_key_variable=None,
             output_limit_field="max_tokens",
+            refused_fields=frozenset(draw(st.sampled_from([(), ("service_tier",)]))),
             context_window_tokens=draw(st.sampled_from([1_000, 100_000])),
             max_output_tokens=draw(st.sampled_from([100, 5_000])),
             input_overhead_tokens=draw(st.integers(0, 300)),
@@ -48,6 +49,7 @@ REQUESTS = st.builds(
     body_bytes=st.integers(1, 5_000),
     choices=st.integers(1, 3),
     output_limit_tokens=st.sampled_from([50, 1_000]),
+    fields=st.sampled_from([("messages", "model"), ("messages", "model", "service_tier")]),
     needs=st.sampled_from([(), ("tools",)]),
     max_cost_nano_usd=st.none() | st.integers(0, 10**9),
     models=st.none() | st.just(("model-0", "model-1")),
@@ -67,6 +69,7 @@ def test_only_what_clears_the_floor_is_ranked_and_cheapest_first(
         assert request.floor is not None
         assert scored.quality >= request.floor
         assert scored.candidate.capabilities.issuperset(request.needs)
+        assert scored.candidate.refused_fields.isdisjoint(request.fields)
         assert request.models is None or scored.candidate.model in request.models
         assert request.max_cost_nano_usd is None or scored.bound_nano_usd <= request.max_cost_nano_usd
     asked_for = [candidate for candidate in pool if request.allows(candidate.model)]

@@ -5,18 +5,14 @@ import orjson
 import pytest
 
 from backend.errors import StoreUnavailableError
-from backend.store.client import DataApi, RecordError, execute, http_client
-from tests.unit.boundary import Postgrest
+from backend.store.client import DataApi, RecordError, execute
+from tests.unit.boundary import Postgrest, record_http
 from tests.unit.samples import PUBLISHABLE_KEY, SECRET_KEY, settings
 
 
 def data_api(postgrest: Postgrest) -> DataApi:
     """Return a Data API that a script answers for."""
-    http = http_client(settings())
-    return DataApi(
-        settings(),
-        httpx.AsyncClient(transport=httpx.MockTransport(postgrest.respond), event_hooks=http.event_hooks),
-    )
+    return DataApi(settings(), record_http(postgrest))
 
 
 def error(status: int, code: str | None) -> httpx.Response:
@@ -68,7 +64,11 @@ async def test_a_user_reads_with_its_own_token_and_the_publishable_key() -> None
         httpx.Response(504),
         httpx.Response(503, json={"message": "no code"}),
         httpx.Response(522, json={"message": "no code"}),
+        httpx.Response(500, json={"message": "no code"}),
+        httpx.Response(530, content=b"<html>"),
+        httpx.Response(408),
         httpx.Response(429, json={"message": "too many requests"}),
+        httpx.Response(200, content=b"<html>"),
     ],
 )
 async def test_what_passes_by_itself_is_a_record_that_is_away(answer: object) -> None:
@@ -82,7 +82,17 @@ async def test_what_passes_by_itself_is_a_record_that_is_away(answer: object) ->
 
 @pytest.mark.parametrize(
     "answer",
-    [error(400, "22P02"), error(404, "PGRST202"), error(403, "42501"), error(409, "23505"), error(400, None)],
+    [
+        error(400, "22P02"),
+        error(404, "PGRST202"),
+        error(403, "42501"),
+        error(409, "23505"),
+        error(400, None),
+        error(500, "XX000"),
+        httpx.Response(401, json={"message": "Invalid API key"}),
+        httpx.Response(401, content=b"<html>"),
+        httpx.Response(404, content=b"<html>"),
+    ],
 )
 async def test_what_a_retry_does_not_mend_is_a_refusal(answer: object) -> None:
     """A bug, or a schema that does not fit: never told as an outage."""

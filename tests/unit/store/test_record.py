@@ -10,7 +10,7 @@ import pytest
 from backend.errors import StoreUnavailableError
 from backend.ids import uuid7
 from backend.store.client import RecordError
-from backend.store.record import AttemptOpening, AttemptResult, Completed, DecisionOpening
+from backend.store.record import AttemptOpening, AttemptResult, Completed, DecisionOpening, PassedOver
 from tests.unit.boundary import Gateway
 from tests.unit.samples import AGENT, ORGANIZATION, candidate, order
 
@@ -67,6 +67,7 @@ async def test_a_decision_is_completed_with_its_rule_override(gateway: Gateway, 
             "organization_id": str(ORGANIZATION),
             "outcome_status": "failed_provider_error",
             "decision_rule_override": override,
+            "passed_over": [],
             "attempt": None,
         }
     ]
@@ -78,6 +79,8 @@ async def test_a_completed_decision_is_handed_back_as_it_stands(gateway: Gateway
     gateway.postgrest.scripts["complete_decisions"] = [
         [
             {
+                "id": None,
+                "error": None,
                 "outcome_status": "abandoned",
                 "decision_rule": "cheapest_clearing_floor",
                 "inference_id": str(linked),
@@ -152,9 +155,10 @@ async def test_an_opening_gives_up_in_time_and_a_completion_never() -> None:
 @pytest.mark.parametrize(
     ("function", "answer"),
     [
-        ("insert_decisions", {"outcome_status": None, "refusal": None, "error": "unknown_agent_or_price"}),
-        ("insert_attempts", {"opened": False, "outcome_status": None, "refusal": None}),
-        ("complete_decisions", {"outcome_status": None}),
+        ("insert_decisions", {"id": None, "error": "unknown_agent_or_price"}),
+        ("insert_decisions", {"id": None, "error": "id_taken"}),
+        ("insert_attempts", {"id": None, "error": "unfit_attempt"}),
+        ("complete_decisions", {"id": None, "error": "unknown_decision"}),
     ],
 )
 async def test_an_item_that_the_record_does_not_know_is_a_fault_and_no_outage(
@@ -175,15 +179,26 @@ async def test_an_item_that_the_record_does_not_know_is_a_fault_and_no_outage(
 async def test_a_decision_that_is_over_is_not_gone_on_with(gateway: Gateway) -> None:
     """It was swept meanwhile, say: no attempt is opened, and the record's word is handed on."""
     gateway.postgrest.scripts["insert_attempts"] = [
-        [{"opened": False, "outcome_status": "abandoned", "refusal": None}]
+        [{"id": None, "opened": False, "outcome_status": "abandoned", "refusal": None, "error": None}]
     ]
     opened = await gateway.record.insert_attempt(decision(), result(), attempt())
     assert opened.outcome_status == "abandoned"
 
 
-async def test_an_attempt_that_is_there_already_is_open(gateway: Gateway) -> None:
-    """The answer of the first call was lost: a refusal of something else does not count."""
-    gateway.postgrest.scripts["insert_attempts"] = [
-        [{"opened": True, "outcome_status": None, "refusal": {"old": 1}}]
-    ]
-    assert (await gateway.record.insert_attempt(decision(), result(), attempt())).outcome_status is None
+async def test_candidates_that_were_passed_over_are_sent_with_whatever_is_written_next(
+    gateway: Gateway,
+) -> None:
+    """With what a tenant needs to understand why a dearer one answered."""
+    passed_over = [PassedOver(uuid7(), "acme", "small", "cooling_down", 9.5)]
+    await gateway.record.insert_decision(decision(), attempt(), passed_over)
+    await gateway.record.insert_attempt(decision(), result(), attempt(), passed_over)
+    await gateway.record.complete_decision(decision(), "succeeded", result(), passed_over)
+    expected = {
+        "candidate_id": str(passed_over[0].candidate_id),
+        "provider": "acme",
+        "model": "small",
+        "reason": "cooling_down",
+        "retry_after_seconds": 9.5,
+    }
+    for function in ("insert_decisions", "insert_attempts", "complete_decisions"):
+        assert gateway.postgrest.sent(function)[0]["passed_over"] == [expected]
