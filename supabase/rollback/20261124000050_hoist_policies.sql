@@ -1,6 +1,7 @@
 -- Undoes supabase/adoption/migrations/20261124000050_hoist_policies.sql: the 16 policies and the grants as they were,
--- which means slow again, and open to anon as far as the policies let it. Run it as one transaction, and then take the
--- version out of the history: docs/adoption.md.
+-- which means slow again, and open to anon as far as the policies let it: the grants are those that Supabase made by
+-- default, so whoever had narrowed them does that again. Run it as one transaction, and then take the version out of the
+-- history: docs/adoption.md.
 --
 -- Locks each of the nine tables for a moment (ACCESS EXCLUSIVE, no scan).
 set lock_timeout = '4s';

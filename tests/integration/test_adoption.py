@@ -32,9 +32,12 @@ LINKED = {
     "22": "22000000-0000-7000-8000-000000000001",
     "23": "23000000-0000-7000-8000-000000000001",
     "24": "24000000-0000-7000-8000-000000000001",
+    "25": "25000000-0000-7000-8000-000000000002",
 }
 OVERRIDDEN = {
-    **dict.fromkeys(("30", "32", "33", "34", "40", "50", "51", "52", "53", "54", "55"), "legacy_unlinked"),
+    **dict.fromkeys(
+        ("30", "32", "33", "34", "40", "50", "51", "52", "53", "54", "55", "56"), "legacy_unlinked"
+    ),
     **dict.fromkeys(("31", "41", "42"), "failed_pre_dispatch"),
 }
 SOUND = ("10", "11", "12", "13")
@@ -289,6 +292,37 @@ def test_repair_in_batches_of_one_comes_to_the_same(adoption: Adoption, stack: S
         assert repaired == [[(1,)]] * orphans + [[(0,)]]
         for read in (lambda of: stored(of, "routing_outcomes"), originals):
             assert read(database) == read(adoption.database)
+
+
+def test_repair_looks_inferences_up_by_index(stack: Stack, tmp_path: Path) -> None:
+    """However many there are: as a join of both tables, each batch read them all."""
+    with earlier_database(stack, tmp_path) as database:
+        database.add(ADOPTION[:-1])
+        assert database.push().exit_code == 0
+        database.execute(MANY_ORPHANS)
+        database.execute("analyze public.routing_outcomes, public.inferences")
+        (read,) = database.rows(
+            "with repaired as materialized (select private.repair_orphans(500) as number) "
+            "select number, pg_stat_get_xact_tuples_returned('public.inferences'::regclass) from repaired"
+        )
+        assert read == (500, 0)
+        linked = "select count(*) from public.routing_outcomes where inference_id is not null and requested_model = 'many'"
+        assert database.rows(linked) == [(500,)]
+
+
+MANY_ORPHANS = f"""
+insert into public.routing_outcomes
+(id, organization_id, requested_model, selected_model, decision_rule, outcome_status, created_at)
+select ('a0000000-0000-7000-8000-' || lpad(number::text, 12, '0'))::uuid, '{ACME}', 'many', 'm' || number % 3,
+    'cheapest_clearing_floor', 'succeeded', timestamptz '2025-01-01' + number * interval '10 min'
+from generate_series(1, 20000) as number;
+insert into public.inferences (id, organization_id, model, status, created_at)
+select ('b0000000-0000-7000-8000-' || lpad(number::text, 12, '0'))::uuid, '{ACME}', 'm' || number % 3, 'succeeded',
+    timestamptz '2025-01-01' + number * interval '10 min' + interval '1 s'
+from generate_series(1, 20000) as number;
+update public.routing_outcomes set decision_rule = 'legacy_unlinked'
+where requested_model <> 'many' and decision_rule = 'cheapest_clearing_floor' and inference_id is null
+"""  # noqa: S608 - ours
 
 
 def test_a_late_orphan_stops_the_validation_until_it_is_repaired(stack: Stack, tmp_path: Path) -> None:

@@ -4,7 +4,8 @@
 -- this file, a batch a transaction: `select private.repair_orphans(1000)` until it returns 0. That is the remedy, too,
 -- if an earlier writer leaves new ones before the constraint is there.
 --
--- Locks the orphans' rows, which are finished and which no request changes. Reads both tables by their new indexes.
+-- Locks the orphans' rows, which are finished and which no request changes. Each batch reads routing_outcomes once, and
+-- inferences by their indexes.
 set lock_timeout = '4s';
 set statement_timeout = '30min';
 
