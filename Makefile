@@ -1,7 +1,9 @@
-# What a developer runs. Needs Python >= 3.11, Node >= 20, git and make; everything else is installed below this folder.
+# What a developer runs. Needs Python >= 3.11, Node >= 20 with npm, git and make; everything else is installed below this
+# folder (as root in a folder closed to others, Postgres and its data go to /var/lib/clearfloor).
 #
 #   make up      the embedded Supabase, a demo organization and the backend
 #   make down    stop them; the data stays
+#   make clean   stop them and remove their data
 #   make status  what runs
 #   make test    every check and every test
 #   make check   the checks that need no database
@@ -11,7 +13,7 @@ SHELL := /bin/sh
 BIN := .venv/bin
 MIGRATIONS := $(wildcard supabase/migrations/*.sql)
 .DEFAULT_GOAL := help
-.PHONY: help install up down status demo check test lock
+.PHONY: help install up down clean status demo check test lock
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -23,8 +25,8 @@ install:
 up: install
 	@$(BIN)/python -m backend.cli up
 
-down:
-	@if [ -x $(BIN)/python ]; then $(BIN)/python -m backend.cli down; else echo 'Nothing is installed, so nothing runs.'; fi
+down clean:
+	@if [ -x $(BIN)/python ]; then $(BIN)/python -m backend.cli $@; else echo 'Nothing is installed, so nothing runs.'; fi
 
 status demo: install
 	@$(BIN)/python -m backend.cli $@

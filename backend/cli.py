@@ -26,6 +26,7 @@ _COMMANDS = {
     "serve": _Command("run the backend", "backend.serve:main"),
     "up": _Command("start the embedded Supabase and a backend on this machine", "backend.stack.commands:up"),
     "down": _Command("stop what `up` started; the data stays", "backend.stack.commands:down"),
+    "clean": _Command("stop it and remove it with its data", "backend.stack.commands:clean"),
     "status": _Command("tell what `up` started and what of it still runs", "backend.stack.commands:status"),
     "preflight": _Command(
         "count what a database to adopt has against the constraint", "backend.preflight:main"

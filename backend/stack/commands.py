@@ -1,8 +1,9 @@
-"""`clearfloor up`, `down` and `status`: the embedded stack and one backend, kept under `.clearfloor`."""
+"""`clearfloor up`, `down`, `status` and `clean`: the embedded stack and one backend, kept under `.clearfloor`."""
 
 import argparse
 import fcntl
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +12,8 @@ from contextlib import contextmanager
 from backend.stack.demo import Demo, prepare_demo
 from backend.stack.errors import StackError
 from backend.stack.keys import write_private
-from backend.stack.ports import HOST, StackPorts, is_free
+from backend.stack.ports import HOST, StackPorts, free_port, is_free
+from backend.stack.postgres_home import remove_folder
 from backend.stack.postgrest import answers_ok
 from backend.stack.processes import Process
 from backend.stack.stack import HOME, Stack, StackEndpoints, recorded_processes, stop_recorded
@@ -49,7 +51,18 @@ def down(arguments: Sequence[str]) -> int:
     """Stop what `clearfloor up` started. The data stays in .clearfloor."""
     argparse.ArgumentParser(prog="clearfloor down", description=down.__doc__).parse_args(arguments)
     stopped = stop_recorded(HOME)
-    _say(f"Stopped: {', '.join(stopped)}. The data stays in {HOME}." if stopped else "Nothing was running.")
+    data = (HOME / "postgres").resolve()
+    _say(f"Stopped: {', '.join(stopped)}. The data stays in {data}." if stopped else "Nothing was running.")
+    return 0
+
+
+def clean(arguments: Sequence[str]) -> int:
+    """Stop everything and remove it with its data, wherever it lies: the next `up` starts from nothing."""
+    argparse.ArgumentParser(prog="clearfloor clean", description=clean.__doc__).parse_args(arguments)
+    stop_recorded(HOME)
+    remove_folder(HOME / "postgres")
+    shutil.rmtree(HOME, ignore_errors=True)
+    _say("Removed. The next `make up` starts from nothing.")
     return 0
 
 
@@ -111,7 +124,7 @@ def _chosen_ports() -> dict[str, int]:
     taken = [name for name, port in ports.items() if not is_free(port)]
     if taken:
         listed = ", ".join(f"{ports[name]} ({name.lower()})" for name in taken)
-        choice = " ".join(f"CLEARFLOOR_PORT_{name}=…" for name in taken)
+        choice = " ".join(f"CLEARFLOOR_PORT_{name}={free_port()}" for name in taken)
         raise StackError(f"port {listed} is taken by another program: stop that, or run `{choice} make up`.")
     return ports
 

@@ -30,6 +30,20 @@ def test_down_without_up_stops_nothing(capsys: pytest.CaptureFixture[str]) -> No
     assert capsys.readouterr().out == "Nothing was running.\n"
 
 
+def test_clean_leaves_nothing_even_of_data_that_lies_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As root the data may be behind a link."""
+    home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
+    (elsewhere / "data").mkdir(parents=True)
+    home.mkdir()
+    (home / "postgres").symlink_to(elsewhere)
+    monkeypatch.setattr(commands, "HOME", home)
+    assert cli.main(["clean"]) == 0
+    assert (home.exists(), elsewhere.exists()) == (False, False)
+    assert "starts from nothing" in capsys.readouterr().out
+
+
 def test_status_fails_while_something_is_stopped(capsys: pytest.CaptureFixture[str]) -> None:
     """A script can wait for it."""
     assert cli.main(["status"]) == 1
