@@ -67,9 +67,10 @@ outcome as (
     from decision
 )
 insert into public.ledger_entries (
-    id, organization_id, kind, debit_account, credit_account, amount_nano_usd, routing_outcome_id, created_at
+    id, organization_id, kind, debit_account, credit_account, amount_nano_usd, routing_outcome_id, agent_id, opened_at,
+    created_at
 )
-select id, organization_id, 'settlement', 'wallet', 'usage', 98000, id, opened_at from decision
+select id, organization_id, 'settlement', 'wallet', 'usage', 98000, id, agent_id, opened_at, opened_at from decision
 """
 
 

@@ -99,12 +99,12 @@ class Process:
 
     def is_alive(self) -> bool:
         """Tell whether this very process still runs (a zombie does not)."""
-        if start_time(self.pid) == self.started:
-            return True
-        # Asked second: a child that ended in between is only now reaped.
-        if child := _children.get(self.pid):
-            child.poll()
-        return False
+        found = start_time(self.pid)
+        child = _children.get(self.pid)
+        if found is None and child is not None:
+            # It is a zombie already, but can be reaped only once its last thread has ended.
+            return child.poll() is None
+        return found == self.started
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal, unless the process is gone."""

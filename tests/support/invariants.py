@@ -35,6 +35,19 @@ VIOLATIONS = {
         select id from public.routing_outcomes
         where organization_id = %(organization)s and charge_nano_usd > reserved_nano_usd
     """,
+    "charge and overrun are not the cost of the linked attempt": """
+        select decision.id from public.routing_outcomes as decision
+        inner join public.inferences as inference on decision.inference_id = inference.id
+        where decision.organization_id = %(organization)s
+            and decision.outcome_status not in ('failed_other', 'abandoned')
+            and decision.charge_nano_usd + inference.overrun_nano_usd <> inference.cost_nano_usd
+    """,
+    "a decision and its linked attempt disagree about success": """
+        select decision.id from public.routing_outcomes as decision
+        inner join public.inferences as inference on decision.inference_id = inference.id
+        where decision.organization_id = %(organization)s
+            and (decision.outcome_status = 'succeeded') <> (inference.status = 'succeeded')
+    """,
     "a succeeded attempt is not linked": """
         select inference.id from public.inferences as inference
         inner join public.routing_outcomes as decision on inference.routing_outcome_id = decision.id
