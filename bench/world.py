@@ -86,9 +86,11 @@ def routing_request() -> dict[str, Any]:
         "model": None,
         "floor": 0.7,
         "task": "general",
-        "body_bytes": 2000,
+        "text_bytes": 2000,
         "choices": 1,
         "output_limit_tokens": 1024,
+        "media": {},
+        "fields": ["messages", "model"],
         "needs": [],
         "max_cost_nano_usd": None,
         "models": None,
@@ -123,9 +125,12 @@ def attempt_result(inference_id: str, **overrides: object) -> dict[str, Any]:
         "input_tokens": 500,
         "cache_read_tokens": 0,
         "cache_write_tokens": 0,
+        "cache_write_1h_tokens": 0,
         "output_tokens": 120,
         "reasoning_tokens": 0,
         "usage_source": "provider",
+        "usage_convention": "openai",
+        "reported_usage": {"prompt_tokens": 500, "completion_tokens": 120, "total_tokens": 620},
         **overrides,
     }
 
@@ -188,9 +193,8 @@ def _catalogue(connection: Connection) -> list[tuple[UUID, UUID]]:
             (candidate_id, model, model),
         )
         connection.execute(
-            "insert into public.prices (id, candidate_id, input_nano_usd_per_mtok, cache_read_nano_usd_per_mtok, "
-            "cache_write_nano_usd_per_mtok, output_nano_usd_per_mtok, reasoning_nano_usd_per_mtok, source) "
-            "values (%s, %s, 100000000, 10000000, 125000000, 400000000, 400000000, 'bench')",
+            "insert into public.prices (id, candidate_id, tiers, source) values (%s, %s, array["
+            "(0, 100000000, 10000000, 125000000, 200000000, 400000000, 400000000)::public.price_tier], 'bench')",
             (price_id, candidate_id),
         )
         pairs.append((candidate_id, price_id))

@@ -58,28 +58,31 @@ insert into public.models (name, description) values
 on conflict (name) do nothing;
 
 insert into public.candidates (
-    id, provider, model, upstream_model, context_window_tokens, max_output_tokens, capabilities
+    id, provider, model, upstream_model, context_window_tokens, max_output_tokens, capabilities, max_image_tokens
 ) values
-('019a0000-0000-7000-8000-000000000051', 'simulated', 'sim-small', 'sim-small', 32000, 4096, '{}'),
-('019a0000-0000-7000-8000-000000000052', 'simulated', 'sim-medium', 'sim-medium', 128000, 8192, '{tools,json}'),
-('019a0000-0000-7000-8000-000000000053', 'simulated', 'sim-large', 'sim-large', 200000, 16384, '{tools,json,vision}')
+('019a0000-0000-7000-8000-000000000051', 'simulated', 'sim-small', 'sim-small', 32000, 4096, '{}', null),
+('019a0000-0000-7000-8000-000000000052', 'simulated', 'sim-medium', 'sim-medium', 128000, 8192, '{tools,json}', null),
+('019a0000-0000-7000-8000-000000000053', 'simulated', 'sim-large', 'sim-large', 200000, 16384, '{tools,json,vision}', 1600)
 on conflict (id) do nothing;
 
-insert into public.prices (
-    id, candidate_id, valid_from, input_nano_usd_per_mtok, cache_read_nano_usd_per_mtok,
-    cache_write_nano_usd_per_mtok, output_nano_usd_per_mtok, reasoning_nano_usd_per_mtok, source
-) values
+insert into public.prices (id, candidate_id, valid_from, tiers, source) values
 (
     '019a0000-0000-7000-8000-000000000061', '019a0000-0000-7000-8000-000000000051', '2026-01-01',
-    100000000, 10000000, 125000000, 400000000, 400000000, 'invented for the demo'
+    array[(0, 100000000, 10000000, 125000000, 200000000, 400000000, 400000000)::public.price_tier],
+    'invented for the demo'
 ),
 (
     '019a0000-0000-7000-8000-000000000062', '019a0000-0000-7000-8000-000000000052', '2026-01-01',
-    400000000, 40000000, 500000000, 1600000000, 1600000000, 'invented for the demo'
+    array[(0, 400000000, 40000000, 500000000, 800000000, 1600000000, 1600000000)::public.price_tier],
+    'invented for the demo'
 ),
 (
     '019a0000-0000-7000-8000-000000000063', '019a0000-0000-7000-8000-000000000053', '2026-01-01',
-    2500000000, 250000000, 3125000000, 10000000000, 10000000000, 'invented for the demo'
+    array[
+        (0, 2500000000, 250000000, 3125000000, 5000000000, 10000000000, 10000000000)::public.price_tier,
+        (100000, 5000000000, 500000000, 6250000000, 10000000000, 15000000000, 15000000000)::public.price_tier
+    ],
+    'invented for the demo'
 )
 on conflict (id) do nothing;
 

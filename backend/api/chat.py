@@ -90,7 +90,6 @@ def _order(content: bytes, caller: Caller, catalogue: Catalogue) -> Order:
         decision=decision,
         ranking=ranking,
         body=fields,
-        body_bytes=len(content),
         choices=asked.choices,
         output_limit_tokens=asked.output_limit_tokens,
         wants_usage=chat.wants_usage,

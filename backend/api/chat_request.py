@@ -12,6 +12,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
+from backend.api.message_parts import Message, count_media, needs_of, payload_bytes
 from backend.errors import InvalidRequestError, ModelNotFoundError
 from backend.routing.catalogue import Catalogue
 from backend.routing.request import RoutingRequest
@@ -29,7 +30,6 @@ _MOST_OBJECTS = 500_000
 _FLOOR = re.compile(r"(?:0(?:\.[0-9]{1,15})?|1(?:\.0{1,15})?)")
 _WHERE = re.compile(r"(?P<what>.*?)(?: - at `\$(?P<path>.*)`)?", re.DOTALL)
 _NAMED_FIELD = re.compile(r".* (?:required|unknown) field `(?P<name>[^`]*)`")
-_NEEDS_OF_PARTS = {"image_url": "vision", "input_audio": "audio", "file": "files"}
 
 OutputLimit = Annotated[int, Meta(gt=0, le=_MOST_OUTPUT_TOKENS)]
 
@@ -52,15 +52,6 @@ class Options(Struct, forbid_unknown_fields=True, frozen=True):
     fallback: bool = True
 
 
-class _Part(Struct, frozen=True):
-    type: str | None = None
-    text: str | None = None
-
-
-class _Message(Struct, frozen=True):
-    content: str | list[_Part] | None = None
-
-
 class _StreamOptions(Struct, frozen=True):
     include_usage: bool | None = None
 
@@ -73,7 +64,7 @@ class ChatRequest(Struct, frozen=True):
     """The fields of a body that matter here; see :func:`read_chat_request`."""
 
     model: Annotated[str, Meta(min_length=1, max_length=200)]
-    messages: Annotated[list[_Message], Meta(min_length=1)]
+    messages: Annotated[list[Message], Meta(min_length=1)]
     stream: bool | None = None
     stream_options: _StreamOptions | None = None
     n: Annotated[int, Meta(ge=1, le=_MOST_CHOICES)] | None = None
@@ -105,9 +96,9 @@ class ChatRequest(Struct, frozen=True):
         """Whether the model may call tools."""
         return bool(self.tools or self.functions)
 
-    def needs(self) -> tuple[str, ...]:
+    def needs(self, media: Mapping[str, int]) -> tuple[str, ...]:
         """Return what a candidate must be capable of, sorted."""
-        needs = {_NEEDS_OF_PARTS[part.type] for part in self._parts() if part.type in _NEEDS_OF_PARTS}
+        needs = needs_of(media)
         if self.offers_tools:
             needs.add("tools")
         if self.response_format and self.response_format.type in ("json_object", "json_schema"):
@@ -119,14 +110,7 @@ class ChatRequest(Struct, frozen=True):
     def texts(self) -> Iterator[str]:
         """Yield the texts of all messages."""
         for message in self.messages:
-            if isinstance(message.content, str):
-                yield message.content
-        yield from (part.text for part in self._parts() if part.text)
-
-    def _parts(self) -> Iterator[_Part]:
-        for message in self.messages:
-            if isinstance(message.content, list):
-                yield from message.content
+            yield from message.texts()
 
 
 Fields = Mapping[str, msgspec.Raw]
@@ -166,7 +150,7 @@ def routing_request(
 
     Raises:
         InvalidRequestError: the floor is said twice, the model's name makes no sense or is ruled out, or there is no such
-            task class.
+            task class, or a part of a message may cost nobody knows what.
         ModelNotFoundError: nobody runs the pinned model, or one of the models to choose from.
     """
     options = chat.options
@@ -175,16 +159,19 @@ def routing_request(
     _require_known_models(pinned, options.models, catalogue)
     _require_known_task(options.task, catalogue)
     cost = options.max_cost_usd
+    media = count_media(chat.messages)
+    text_bytes = body_bytes - payload_bytes(chat.messages)
     return RoutingRequest(
         rule="pinned_model" if pinned else "cheapest_clearing_floor",
         model=pinned,
         floor=caller.default_floor if floor is None and not pinned else floor,
-        task=options.task or classify(chat.texts(), body_bytes, offers_tools=chat.offers_tools),
-        body_bytes=body_bytes,
+        task=options.task or classify(chat.texts(), text_bytes, offers_tools=chat.offers_tools),
+        text_bytes=text_bytes,
         choices=chat.n or 1,
         output_limit_tokens=chat.output_limit or caller.default_max_output_tokens,
+        media=media,
         fields=tuple(sorted(fields)),
-        needs=chat.needs(),
+        needs=chat.needs(media),
         max_cost_nano_usd=None if cost is None else int(Decimal(str(cost)) * _NANO_USD_PER_USD),
         models=tuple(sorted(options.models)) if options.models else None,
     )

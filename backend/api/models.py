@@ -1,6 +1,7 @@
 """GET /v1/models and /v1/models/{model}."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -53,17 +54,10 @@ def _model(name: str, candidates: list[Candidate]) -> dict[str, Any]:
 
 def _described(candidates: list[Candidate]) -> Iterator[dict[str, Any]]:
     for candidate in candidates:
-        price = candidate.price
         yield {
             "provider": candidate.provider,
             "context_window_tokens": candidate.context_window_tokens,
             "max_output_tokens": candidate.max_output_tokens,
             "capabilities": sorted(candidate.capabilities),
-            "nano_usd_per_million_tokens": {
-                "input": price.input,
-                "cache_read": price.cache_read,
-                "cache_write": price.cache_write,
-                "output": price.output,
-                "reasoning": price.reasoning,
-            },
+            "nano_usd_per_million_tokens": [asdict(tier) for tier in candidate.price.tiers],
         }

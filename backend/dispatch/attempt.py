@@ -88,16 +88,23 @@ class Attempt:
         """Return the result of an attempt that brought nothing: not answered, or not even sent."""
         return self.result("failed" if self.http_calls else "not_sent")
 
-    def broken_off(self, body_bytes: int) -> AttemptResult:
+    def broken_off(self) -> AttemptResult:
         """Return the result of an attempt that nobody waits for any more. What it was sent by then is paid for."""
         if not self.http_calls:
             return self.result("not_sent")
-        return self.result("cancelled", estimated_usage(body_bytes, 0) if self._is_under_way else None)
+        return self.result("cancelled", self.estimated_usage(0) if self._is_under_way else None)
+
+    def estimated_usage(self, output_bytes: int) -> Usage:
+        """Return what the call has probably used, by what went in and the bytes that came out."""
+        return Usage(
+            input_tokens=self.scored.expected_input_tokens,
+            output_tokens=math.ceil(output_bytes / _ESTIMATED_BYTES_PER_TOKEN),
+        )
 
     def result(self, status: AttemptStatus, usage: Usage | None = None) -> AttemptResult:
         """Return what became of the attempt. ``usage`` None: it used nothing, or nobody can tell."""
         error = self.error
-        tokens = asdict(usage) if usage else {}
+        used = asdict(usage) if usage else {}
         return AttemptResult(
             inference_id=self.inference_id,
             status=status,
@@ -110,15 +117,8 @@ class Attempt:
             cooldown_seconds=self.cooldown_seconds,
             provider_request_id=self.request_id,
             first_content_milliseconds=self.first_content_milliseconds,
-            usage_source=tokens.pop("source", "none"),
-            **tokens,
+            usage_source=usage.source if usage else "none",
+            usage_convention=usage.convention if usage else None,
+            reported_usage=usage.reported if usage else None,
+            **{name: tokens for name, tokens in used.items() if name.endswith("_tokens")},
         )
-
-
-def estimated_usage(body_bytes: int, output_bytes: int) -> Usage:
-    """Return what a call has probably used, by the bytes that went in and came out."""
-    return Usage(
-        input_tokens=math.ceil(body_bytes / _ESTIMATED_BYTES_PER_TOKEN),
-        output_tokens=math.ceil(output_bytes / _ESTIMATED_BYTES_PER_TOKEN),
-        source="estimate",
-    )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from backend.dispatch import refusals
-from backend.dispatch.attempt import Attempt, estimated_usage
+from backend.dispatch.attempt import Attempt
 from backend.dispatch.body import provider_body
 from backend.dispatch.completions import Completions
 from backend.dispatch.cooldowns import Cooldowns
@@ -111,7 +111,7 @@ class Dispatcher:
             make_call = provider.chat_stream if order.stream else provider.chat
             answer: ChatAnswer | ChatStream = await attempt.call(lambda: make_call(call), progress.deadline)
         except asyncio.CancelledError:
-            result = attempt.broken_off(order.body_bytes)
+            result = attempt.broken_off()
             self.completions.start(
                 order.decision.id, self.record.complete_decision(order.decision, "cancelled", result)
             )
@@ -200,6 +200,7 @@ class Dispatcher:
             api_key=provider_key(candidate.api_key_variable),
             body=provider_body(order, candidate),
             choices=order.choices,
+            usage_convention=candidate.usage_convention,
             deadline=progress.deadline,
             first_content_timeout_seconds=self.settings.provider_first_content_timeout_seconds,
             idle_timeout_seconds=self.settings.provider_idle_timeout_seconds,
@@ -229,7 +230,7 @@ class Dispatcher:
     ) -> "Delivery | Relay":
         if not isinstance(answer, ChatAnswer):
             return Relay(order, attempt, answer, self.record, self.completions, progress)
-        usage = answer.usage or estimated_usage(order.body_bytes, answer.output_bytes)
+        usage = answer.usage or attempt.estimated_usage(answer.output_bytes)
         completion = self.record.complete_decision(
             order.decision, "succeeded", attempt.result("succeeded", usage)
         )

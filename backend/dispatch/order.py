@@ -16,7 +16,6 @@ class Order:
 
     Attributes:
         body: the caller's body without what is Clearfloor's own, each field's JSON as it came.
-        body_bytes: its size as it came, to estimate usage by where a provider reports none.
         choices: how many answers are asked for.
         output_limit_tokens: limit of each answer, the caller's or the agent's default.
         wants_usage: the caller asked for usage at the end of its stream.
@@ -26,7 +25,6 @@ class Order:
     decision: DecisionOpening
     ranking: Ranking
     body: Mapping[str, msgspec.Raw]
-    body_bytes: int
     choices: int
     output_limit_tokens: int
     wants_usage: bool

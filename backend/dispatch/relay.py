@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import orjson
 
-from backend.dispatch.attempt import Attempt, estimated_usage
+from backend.dispatch.attempt import Attempt
 from backend.dispatch.completions import Completions
 from backend.dispatch.order import Order
 from backend.dispatch.progress import Progress
@@ -91,7 +91,7 @@ class Relay:
             self._usage = event.usage
 
     def _used(self) -> Usage:
-        return self._usage or estimated_usage(self.order.body_bytes, self._output_bytes)
+        return self._usage or self.attempt.estimated_usage(self._output_bytes)
 
     async def _complete(self, outcome: OutcomeStatus, status: AttemptStatus) -> Completed | None:
         self._is_completed = True

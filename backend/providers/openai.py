@@ -1,7 +1,6 @@
 """OpenAI's chat completions, as OpenAI, Mistral, Groq, Together, DeepSeek, OpenRouter, vLLM and Ollama speak it.
 
-Usage: ``prompt_tokens`` includes cache reads (``prompt_tokens_details.cached_tokens``), ``completion_tokens`` includes
-reasoning (``completion_tokens_details.reasoning_tokens``). https://platform.openai.com/docs/api-reference/chat/object
+https://platform.openai.com/docs/api-reference/chat/object
 """
 
 import asyncio
@@ -24,11 +23,10 @@ from backend.providers.transport import (
     translated,
     whole_body,
 )
-from backend.providers.types import ChatAnswer, ChatEvent, ProviderCall, Usage
+from backend.providers.types import ChatAnswer, ChatEvent, ProviderCall
+from backend.providers.usage import read_usage
 
 _DONE = b"[DONE]"
-# No call uses more. A provider that reports more must not keep the call from being settled.
-_MOST_TOKENS = 10**9
 _LONGEST_ERROR_MESSAGE_CHARACTERS = 500
 # Our key or our account is wrong, for whatever request: the candidate is of no use until somebody mends it. 403 and 404
 # may be about this one request (moderation, a preference that nothing meets), and are no reason to leave it alone.
@@ -61,7 +59,7 @@ class OpenAIProvider:
                 try:
                     with _named(response), translated():
                         content = await whole_body(response, call.most_answer_bytes)
-                        return _answer(response, content, call.api_key)
+                        return _answer(response, content, call)
                 finally:
                     await response.aclose()
 
@@ -108,11 +106,11 @@ def _named(response: httpx.Response) -> Iterator[None]:
         raise
 
 
-def _answer(response: httpx.Response, content: bytes, api_key: str | None) -> ChatAnswer:
+def _answer(response: httpx.Response, content: bytes, call: ProviderCall) -> ChatAnswer:
     if not response.is_success:
-        raise _refusal(response, content, api_key)
+        raise _refusal(response, content, call.api_key)
     body = _object(content)
-    _require_no_error(body, api_key)
+    _require_no_error(body, call.api_key)
     choices = _objects(body.get("choices"))
     if not choices or not all(isinstance(choice.get("message"), dict) for choice in choices):
         raise ProviderError("malformed", "the answer has no choices with messages")
@@ -120,7 +118,7 @@ def _answer(response: httpx.Response, content: bytes, api_key: str | None) -> Ch
         raise ProviderError("server_error", "the provider gave up in the middle of the answer")
     return ChatAnswer(
         body=content,
-        usage=_usage(body.get("usage")),
+        usage=read_usage(body.get("usage"), call.usage_convention),
         output_bytes=sum(_content_bytes(choice["message"]) for choice in choices),
         request_id=_request_id(response.headers),
     )
@@ -211,7 +209,7 @@ class OpenAIStream:
         return ChatEvent(
             # On one line again: a line's end can only stand between two tokens of JSON.
             data=event.data.replace(b"\n", b" ").strip(),
-            usage=_usage(chunk.get("usage")),
+            usage=read_usage(chunk.get("usage"), self._call.usage_convention),
             output_bytes=sum(_content_bytes(choice.get("delta")) for choice in choices),
             is_usage_report=not choices and "usage" in chunk,
             is_end=bool(self._seen) and self._finished == self._seen,
@@ -254,37 +252,6 @@ def _content_bytes(message: Any) -> int:  # noqa: ANN401 # whatever the provider
         elif value:
             total += len(str(value))
     return total
-
-
-def _usage(reported: Any) -> Usage | None:  # noqa: ANN401 # whatever the provider sent
-    # Unknown is not zero: where the totals make no sense, usage is estimated instead.
-    if not (isinstance(reported, dict) and _is_count(reported, "prompt_tokens", "completion_tokens")):
-        return None
-    prompt = _count(reported["prompt_tokens"])
-    completion = _count(reported["completion_tokens"])
-    cached = min(_count(_details(reported, "prompt_tokens_details").get("cached_tokens")), prompt)
-    reasoning = min(
-        _count(_details(reported, "completion_tokens_details").get("reasoning_tokens")), completion
-    )
-    return Usage(
-        input_tokens=prompt - cached,
-        cache_read_tokens=cached,
-        output_tokens=completion - reasoning,
-        reasoning_tokens=reasoning,
-    )
-
-
-def _details(reported: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    details = reported.get(name)
-    return details if isinstance(details, dict) else {}
-
-
-def _is_count(reported: Mapping[str, Any], *names: str) -> bool:
-    return all(type(reported.get(name)) is int and reported[name] >= 0 for name in names)
-
-
-def _count(value: Any) -> int:  # noqa: ANN401 # whatever the provider sent
-    return min(value, _MOST_TOKENS) if isinstance(value, int) and value > 0 else 0
 
 
 def _request_id(headers: httpx.Headers) -> str | None:

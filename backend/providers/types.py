@@ -9,14 +9,24 @@ UsageSource = Literal["provider", "estimate"]
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of a call in disjoint classes: input without cache, output without reasoning."""
+    """Tokens of a call in disjoint classes: input without cache, output without reasoning.
+
+    Attributes:
+        cache_write_tokens: written to a cache for its usual lifetime; ``cache_write_1h_tokens`` for an hour.
+        source: whose figures these are.
+        convention: by which row of :data:`backend.providers.usage.CONVENTIONS` the provider's report was read.
+        reported: that report, as it came; like ``convention``, None where the figures are an estimate.
+    """
 
     input_tokens: int = 0
     cache_read_tokens: int = 0
     cache_write_tokens: int = 0
+    cache_write_1h_tokens: int = 0
     output_tokens: int = 0
     reasoning_tokens: int = 0
-    source: UsageSource = "provider"
+    source: UsageSource = "estimate"
+    convention: str | None = None
+    reported: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +36,7 @@ class ProviderCall:
     Attributes:
         body: values are anything that msgspec makes JSON of, :class:`msgspec.Raw` included.
         choices: how many answers are asked for.
+        usage_convention: how this provider counts tokens.
         deadline: for all of it, a stream's end included, in terms of ``time.monotonic``.
         first_content_timeout_seconds: to the whole of a plain answer, or to the first content of a stream.
         idle_timeout_seconds: between two events of a stream.
@@ -37,6 +48,7 @@ class ProviderCall:
     api_key: str | None
     body: Mapping[str, Any]
     choices: int
+    usage_convention: str
     deadline: float
     first_content_timeout_seconds: float
     idle_timeout_seconds: float

@@ -6,29 +6,62 @@ from typing import Any, Self
 from uuid import UUID
 
 GENERAL_TASK = "general"
+MEDIA = ("image", "file", "audio")
 _TOKENS_PER_PRICE = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Price:
-    """A price version, in nano-USD per million tokens of each class."""
+class PriceTier:
+    """What tokens of each class cost in a call with more than so many input tokens, in nano-USD per million tokens."""
 
-    id: UUID
+    above_input_tokens: int
     input: int
     cache_read: int
     cache_write: int
+    cache_write_1h: int
     output: int
     reasoning: int
 
+    @property
+    def dearest_input(self) -> int:
+        """The most that a token of input can cost."""
+        return max(self.input, self.cache_read, self.cache_write, self.cache_write_1h)
+
+    @property
+    def dearest_output(self) -> int:
+        """The most that a token of output can cost."""
+        return max(self.output, self.reasoning)
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, int]) -> Self:
+        """Build a tier from its entry in a catalogue snapshot."""
+        return cls(**{name.removesuffix("_nano_usd_per_mtok"): amount for name, amount in record.items()})
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """A price version: its tiers, by the input tokens from which they apply, the first from 0."""
+
+    id: UUID
+    tiers: tuple[PriceTier, ...]
+
     def cost(self, input_tokens: int, output_tokens: int) -> int:
         """Return what uncached input and plain output cost, in nano-USD, rounded up."""
-        return _price(input_tokens * self.input + output_tokens * self.output)
+        tier = self._reachable(input_tokens)[-1]
+        return _price(input_tokens * tier.input + output_tokens * tier.output)
 
     def bound(self, input_tokens: int, output_tokens: int) -> int:
-        """Return the most that so many tokens can cost, in nano-USD: each at the dearest class it may fall in."""
-        dearest_input = max(self.input, self.cache_read, self.cache_write)
-        dearest_output = max(self.output, self.reasoning)
-        return _price(input_tokens * dearest_input + output_tokens * dearest_output)
+        """Return the most that at most so many tokens can cost, in nano-USD.
+
+        Each at the dearest class that it may fall in, in the dearest tier that so much input may reach.
+        """
+        return max(
+            _price(input_tokens * tier.dearest_input + output_tokens * tier.dearest_output)
+            for tier in self._reachable(input_tokens)
+        )
+
+    def _reachable(self, input_tokens: int) -> tuple[PriceTier, ...]:
+        return tuple(tier for tier in self.tiers if tier.above_input_tokens < max(input_tokens, 1))
 
 
 def _price(tokens_times_price: int) -> int:
@@ -37,7 +70,11 @@ def _price(tokens_times_price: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A (provider, model) pair with its limits, price and its model's quality by task class."""
+    """A (provider, model) pair with its limits, price and its model's quality by task class.
+
+    ``media_tokens``: the most input tokens that one part of a kind (``image``, ``file``, ``audio``) can make; 0 where the
+    candidate takes none.
+    """
 
     id: UUID
     provider: str
@@ -47,10 +84,12 @@ class Candidate:
     base_url: str
     api_key_variable: str | None
     output_limit_field: str
+    usage_convention: str
     refused_fields: frozenset[str]
     context_window_tokens: int
     max_output_tokens: int
     input_overhead_tokens: int
+    media_tokens: Mapping[str, int]
     capabilities: frozenset[str]
     price: Price
     qualities: Mapping[str, float]
@@ -72,19 +111,14 @@ class Candidate:
             base_url=record["base_url"],
             api_key_variable=record["api_key_variable"],
             output_limit_field=record["output_limit_field"],
+            usage_convention=record["usage_convention"],
             refused_fields=frozenset(record["refused_fields"]),
             context_window_tokens=record["context_window_tokens"],
             max_output_tokens=record["max_output_tokens"],
             input_overhead_tokens=record["input_overhead_tokens"],
+            media_tokens={kind: record[f"max_{kind}_tokens"] or 0 for kind in MEDIA},
             capabilities=frozenset(record["capabilities"]),
-            price=Price(
-                id=UUID(price["id"]),
-                input=price["input_nano_usd_per_mtok"],
-                cache_read=price["cache_read_nano_usd_per_mtok"],
-                cache_write=price["cache_write_nano_usd_per_mtok"],
-                output=price["output_nano_usd_per_mtok"],
-                reasoning=price["reasoning_nano_usd_per_mtok"],
-            ),
+            price=Price(UUID(price["id"]), tuple(PriceTier.from_record(tier) for tier in price["tiers"])),
             qualities={task: float(quality) for task, quality in record["qualities"].items()},
         )
 

@@ -25,6 +25,7 @@ class Scored:
 
     candidate: Candidate
     quality: float | None
+    expected_input_tokens: int
     expected_cost_nano_usd: int
     bound_nano_usd: int
     rejected: str | None
@@ -82,17 +83,20 @@ def _order(scored: Scored) -> tuple[int, str, str]:
 
 def _score(request: RoutingRequest, candidate: Candidate) -> Scored:
     quality = candidate.quality(request.task)
-    input_bound = request.body_bytes + candidate.input_overhead_tokens
+    media = sum(count * candidate.media_tokens[kind] for kind, count in request.media.items())
+    input_bound = request.text_bytes + candidate.input_overhead_tokens + media
     bound = candidate.price.bound(input_bound, request.choices * request.output_limit_tokens)
+    # What media make is known as a bound only.
+    expected_input = -(-request.text_bytes // _BYTES_PER_TOKEN) + media
     expected_output = request.choices * min(request.output_limit_tokens, _TYPICAL_OUTPUT_TOKENS)
-    expected_cost = candidate.price.cost(-(-request.body_bytes // _BYTES_PER_TOKEN), expected_output)
-    return Scored(candidate, quality, expected_cost, bound, _rejection(request, candidate, quality, bound))
+    expected_cost = candidate.price.cost(expected_input, expected_output)
+    rejected = _rejection(request, candidate, quality, expected_input, bound)
+    return Scored(candidate, quality, expected_input, expected_cost, bound, rejected)
 
 
 def _rejection(
-    request: RoutingRequest, candidate: Candidate, quality: float | None, bound: int
+    request: RoutingRequest, candidate: Candidate, quality: float | None, expected_input: int, bound: int
 ) -> str | None:
-    expected_input = -(-request.body_bytes // _BYTES_PER_TOKEN)
     checks = (
         ("refused_field", not candidate.refused_fields.isdisjoint(request.fields)),
         ("lacks_capability", not candidate.capabilities.issuperset(request.needs)),

@@ -1,6 +1,7 @@
 """What routing is asked: the few facts of a request that decide where it can go."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
 Rule = Literal["cheapest_clearing_floor", "pinned_model"]
@@ -15,9 +16,11 @@ class RoutingRequest:
         model: the pinned model, or None.
         floor: least predicted quality, 0 to 1; None: any (only with a pinned model).
         task: the task class, the caller's or :func:`backend.routing.task.classify`'s.
-        body_bytes: size of the request's body, which bounds its input tokens: a token is at least one byte.
+        text_bytes: size of the request's body without what media it holds. It bounds the tokens of the text: a token is at
+            least one byte.
         choices: how many answers are asked for (``n``).
         output_limit_tokens: limit of each answer, the caller's or the agent's default.
+        media: how many parts of each kind (``image``, ``file``, ``audio``) it has.
         fields: names of the body's fields, sorted.
         needs: capabilities that the request cannot do without.
         max_cost_nano_usd: the most that the caller lets a candidate cost, or None.
@@ -28,9 +31,10 @@ class RoutingRequest:
     model: str | None
     floor: float | None
     task: str
-    body_bytes: int
+    text_bytes: int
     choices: int
     output_limit_tokens: int
+    media: Mapping[str, int] = field(default_factory=dict)
     fields: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     max_cost_nano_usd: int | None = None

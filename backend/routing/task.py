@@ -1,7 +1,7 @@
 """The task class of a request, by a plain rule, where the caller names none. A learned classifier goes here later.
 
 1. tools are offered: ``tool_use``
-2. the body is longer than ``LONG_CONTEXT_BYTES``: ``long_context``
+2. the text is longer than ``LONG_CONTEXT_BYTES``: ``long_context``
 3. a message has a fenced code block, or a line that starts like code: ``code``
 4. else ``chat``
 
@@ -22,11 +22,11 @@ CODE = re.compile(
 )
 
 
-def classify(texts: Iterable[str], body_bytes: int, *, offers_tools: bool) -> str:
+def classify(texts: Iterable[str], text_bytes: int, *, offers_tools: bool) -> str:
     """Return the task class of a request with these texts."""
     if offers_tools:
         return "tool_use"
-    if body_bytes > LONG_CONTEXT_BYTES:
+    if text_bytes > LONG_CONTEXT_BYTES:
         return "long_context"
     if any(CODE.search(text) for text in texts):
         return "code"

@@ -15,7 +15,8 @@ _ATTEMPTS = (
     "attempts:inferences!inferences_routing_outcome_fkey(id,attempt_number,candidate_id,provider,model,price_id,status,"
     "opened_at,finished_at,provider_request_id,"
     "http_calls,http_status,error_class,error_message,retry_after_seconds,first_content_milliseconds,duration_milliseconds,"
-    "input_tokens,cache_read_tokens,cache_write_tokens,output_tokens,reasoning_tokens,usage_source,bound_nano_usd,"
+    "input_tokens,cache_read_tokens,cache_write_tokens,cache_write_1h_tokens,output_tokens,reasoning_tokens,usage_source,"
+    "usage_convention,reported_usage,bound_nano_usd,"
     "cost_nano_usd,overrun_nano_usd)"
 )
 

@@ -58,9 +58,12 @@ class AttemptResult:
     input_tokens: int = 0
     cache_read_tokens: int = 0
     cache_write_tokens: int = 0
+    cache_write_1h_tokens: int = 0
     output_tokens: int = 0
     reasoning_tokens: int = 0
     usage_source: Literal["provider", "estimate", "none"] = "none"
+    usage_convention: str | None = None
+    reported_usage: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

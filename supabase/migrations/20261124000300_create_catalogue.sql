@@ -16,8 +16,11 @@ create table public.providers (
     constraint providers_api_key_variable_check check (api_key_variable ~ '^[A-Z][A-Z0-9_]{0,100}$'),
     output_limit_field text not null default 'max_tokens'
     constraint providers_output_limit_field_check check (output_limit_field in ('max_tokens', 'max_completion_tokens')),
+    usage_convention text not null default 'openai'
+    constraint providers_usage_convention_check
+    check (usage_convention in ('anthropic', 'deepseek', 'gemini', 'openai', 'xai')),
     refused_fields text [] not null
-    default '{models,plugins,provider,route,service_tier,transforms,web_search_options}',
+    default '{models,plugins,prediction,provider,route,service_tier,transforms,web_search_options}',
     enabled boolean not null default true
 );
 
@@ -26,9 +29,11 @@ comment on column public.providers.api_key_variable is
 'Name of the environment variable that holds the provider''s key; the key itself is never in the database. '
 'Null: the provider needs none.';
 comment on column public.providers.output_limit_field is 'The field by which this provider takes an output limit.';
+comment on column public.providers.usage_convention is
+'How this provider counts tokens: which classes it reports, and whether inside its totals or on top of them.';
 comment on column public.providers.refused_fields is
-'Fields of a body with which this provider would let another model answer, or take another price: a request that has one '
-'does not go there.';
+'Fields of a body with which this provider would let another model answer, or charge for more than the output limit allows '
+'or at another price: a request that has one does not go there.';
 
 create table public.models (
     name text primary key constraint models_name_check check (name ~ '^[!-~]{1,200}$' and name !~ '^auto($|:)'),
@@ -47,10 +52,20 @@ create table public.candidates (
     max_output_tokens bigint not null constraint candidates_max_output_check check (max_output_tokens > 0),
     input_overhead_tokens bigint not null default 256
     constraint candidates_input_overhead_check check (input_overhead_tokens >= 0),
+    max_image_tokens bigint constraint candidates_max_image_check check (max_image_tokens >= 0),
+    max_file_tokens bigint constraint candidates_max_file_check check (max_file_tokens >= 0),
+    max_audio_tokens bigint constraint candidates_max_audio_check check (max_audio_tokens >= 0),
     capabilities text [] not null default '{}'
     constraint candidates_capabilities_check check (capabilities <@ array['audio', 'files', 'json', 'tools', 'vision']),
     enabled boolean not null default true,
-    constraint candidates_provider_model_key unique (provider, model)
+    constraint candidates_provider_model_key unique (provider, model),
+    -- What a picture may cost must be known before one is sent.
+    constraint candidates_media_have_bounds_check
+    check (
+        ('vision' = any(capabilities)) = (max_image_tokens is not null)
+        and ('files' = any(capabilities)) = (max_file_tokens is not null)
+        and ('audio' = any(capabilities)) = (max_audio_tokens is not null)
+    )
 );
 
 create index candidates_model_idx on public.candidates (model);
@@ -59,34 +74,67 @@ comment on table public.candidates is 'One (provider, model) pair: what routing 
 comment on column public.candidates.input_overhead_tokens is
 'Tokens that the provider''s chat template may add to the text of a request; part of the reservation.';
 
+comment on column public.candidates.max_image_tokens is
+'The most input tokens that one image can make, by the provider''s documentation; part of the reservation. Likewise the '
+'other two, a file and an audio clip.';
+
+create type public.price_tier as (
+    above_input_tokens bigint,
+    input_nano_usd_per_mtok bigint,
+    cache_read_nano_usd_per_mtok bigint,
+    cache_write_nano_usd_per_mtok bigint,
+    cache_write_1h_nano_usd_per_mtok bigint,
+    output_nano_usd_per_mtok bigint,
+    reasoning_nano_usd_per_mtok bigint
+);
+
+comment on type public.price_tier is
+'Nano-USD per million tokens of each class, for a call with more input tokens than so many, cached ones included. All of '
+'its tokens cost this, not only those above. cache_write: at the provider''s usual lifetime; cache_write_1h: for an hour.';
+
+-- From 0 upwards, and nothing above 10,000 US dollars, so that no sum of costs overflows.
+create function private.are_price_tiers(tiers public.price_tier []) returns boolean
+language sql immutable set search_path = pg_catalog, pg_temp as $$
+    select coalesce(bool_and(
+        (tier.number = 1) = (tier.above_input_tokens = 0)
+        and (tier.number = 1 or tier.above_input_tokens > tier.previous)
+        and num_nulls(
+            tier.above_input_tokens, tier.input, tier.cache_read, tier.cache_write, tier.cache_write_1h, tier.output,
+            tier.reasoning
+        ) = 0
+        and least(
+            tier.input, tier.cache_read, tier.cache_write, tier.cache_write_1h, tier.output, tier.reasoning
+        ) >= 0
+        and greatest(
+            tier.input, tier.cache_read, tier.cache_write, tier.cache_write_1h, tier.output, tier.reasoning
+        ) <= 10000000000000
+    ), false)
+    from (
+        select *, lag(above_input_tokens) over (order by number) as previous
+        from unnest(tiers) with ordinality as tier (
+            above_input_tokens, input, cache_read, cache_write, cache_write_1h, output, reasoning, number
+        )
+    ) as tier
+$$;
+
+revoke execute on function private.are_price_tiers(public.price_tier []) from public;
+grant execute on function private.are_price_tiers(public.price_tier []) to service_role;
+
 create table public.prices (
     id uuid primary key,
     candidate_id uuid not null references public.candidates (id),
     valid_from timestamptz not null default now(),
-    input_nano_usd_per_mtok bigint not null,
-    cache_read_nano_usd_per_mtok bigint not null,
-    cache_write_nano_usd_per_mtok bigint not null,
-    output_nano_usd_per_mtok bigint not null,
-    reasoning_nano_usd_per_mtok bigint not null,
+    tiers public.price_tier [] not null
+    constraint prices_tiers_check check (private.are_price_tiers(tiers)),
     source text not null,
-    constraint prices_candidate_id_valid_from_key unique (candidate_id, valid_from),
-    -- At most 10,000 US dollars, so that no sum of costs overflows.
-    constraint prices_amounts_check
-    check (
-        least(
-            input_nano_usd_per_mtok, cache_read_nano_usd_per_mtok, cache_write_nano_usd_per_mtok,
-            output_nano_usd_per_mtok, reasoning_nano_usd_per_mtok
-        ) >= 0
-        and greatest(
-            input_nano_usd_per_mtok, cache_read_nano_usd_per_mtok, cache_write_nano_usd_per_mtok,
-            output_nano_usd_per_mtok, reasoning_nano_usd_per_mtok
-        ) <= 10000000000000
-    )
+    constraint prices_candidate_id_valid_from_key unique (candidate_id, valid_from)
 );
 
 comment on table public.prices is
-'Price versions, nano-USD per million tokens; the newest that is valid is the current one. A version is never '
-'changed: an attempt keeps the one it was bound by. Backend only.';
+'Price versions; the newest that is valid is the current one. A version is never changed: an attempt keeps the one it was '
+'bound by. Backend only.';
+comment on column public.prices.tiers is
+'One tier, or more where long contexts cost more, by the input tokens from which they apply; the first is from 0.';
 
 create table public.model_qualities (
     model text not null references public.models (name),

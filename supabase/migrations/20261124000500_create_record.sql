@@ -118,10 +118,13 @@ create table public.inferences (
     input_tokens bigint not null default 0,
     cache_read_tokens bigint not null default 0,
     cache_write_tokens bigint not null default 0,
+    cache_write_1h_tokens bigint not null default 0,
     output_tokens bigint not null default 0,
     reasoning_tokens bigint not null default 0,
     usage_source text not null default 'none'
     constraint inferences_usage_source_check check (usage_source in ('provider', 'estimate', 'none')),
+    usage_convention text,
+    reported_usage jsonb,
     cost_nano_usd bigint not null default 0 constraint inferences_cost_check check (cost_nano_usd >= 0),
     overrun_nano_usd bigint not null generated always as (greatest(cost_nano_usd - bound_nano_usd, 0)) stored,
     constraint inferences_routing_outcome_id_id_key unique (routing_outcome_id, id),
@@ -131,11 +134,20 @@ create table public.inferences (
     -- At most 10^9, which is more than any call can use, so that no cost overflows.
     constraint inferences_tokens_check
     check (
-        least(input_tokens, cache_read_tokens, cache_write_tokens, output_tokens, reasoning_tokens) >= 0
-        and greatest(input_tokens, cache_read_tokens, cache_write_tokens, output_tokens, reasoning_tokens) <= 1000000000
+        least(
+            input_tokens, cache_read_tokens, cache_write_tokens, cache_write_1h_tokens, output_tokens, reasoning_tokens
+        ) >= 0
+        and greatest(
+            input_tokens, cache_read_tokens, cache_write_tokens, cache_write_1h_tokens, output_tokens, reasoning_tokens
+        ) <= 1000000000
     ),
     constraint inferences_finished_together_check check ((status = 'open') = (finished_at is null)),
-    constraint inferences_succeeded_has_usage_check check (status <> 'succeeded' or usage_source <> 'none')
+    constraint inferences_succeeded_has_usage_check check (status <> 'succeeded' or usage_source <> 'none'),
+    constraint inferences_reported_usage_check
+    check (
+        (usage_source = 'provider') = (reported_usage is not null)
+        and (usage_source = 'provider') = (usage_convention is not null)
+    )
 );
 
 create index inferences_candidate_id_idx on public.inferences (candidate_id);
@@ -150,6 +162,8 @@ comment on column public.inferences.status is
 comment on column public.inferences.http_calls is 'HTTP calls made: more than one where a 429 was retried.';
 comment on column public.inferences.input_tokens is
 'Token classes are disjoint: input without cache reads and writes, output without reasoning.';
+comment on column public.inferences.reported_usage is
+'What the provider reported, as it did; usage_convention is how that was read.';
 comment on column public.inferences.first_content_milliseconds is
 'To the first content of a stream; null for a plain answer, which comes as a whole.';
 comment on column public.inferences.cost_nano_usd is

@@ -192,24 +192,38 @@ begin
 end
 $$;
 
--- What the tokens of an attempt cost at a price version, in nano-USD, rounded up once. Token classes are disjoint.
-create function private.cost_nano_usd(
-    price public.prices,
-    input_tokens bigint,
-    cache_read_tokens bigint,
-    cache_write_tokens bigint,
-    output_tokens bigint,
-    reasoning_tokens bigint
-) returns bigint
+-- The tokens of a call, in disjoint classes.
+create type private.tokens as (
+    input bigint,
+    cache_read bigint,
+    cache_write bigint,
+    cache_write_1h bigint,
+    output bigint,
+    reasoning bigint
+);
+
+-- What tokens cost at a price version, in nano-USD, rounded up once.
+create function private.cost_nano_usd(tiers public.price_tier [], used private.tokens) returns bigint
 language plpgsql immutable set search_path = pg_catalog, pg_temp as $$
+declare
+    input_in_all constant bigint := used.input + used.cache_read + used.cache_write + used.cache_write_1h;
+    applied public.price_tier;
 begin
-    return ceil((
-        input_tokens::numeric * price.input_nano_usd_per_mtok
-        + cache_read_tokens::numeric * price.cache_read_nano_usd_per_mtok
-        + cache_write_tokens::numeric * price.cache_write_nano_usd_per_mtok
-        + output_tokens::numeric * price.output_nano_usd_per_mtok
-        + reasoning_tokens::numeric * price.reasoning_nano_usd_per_mtok
-    ) / 1000000)::bigint;
+    select * into applied from unnest(tiers) as tier
+    where tier.above_input_tokens < greatest(input_in_all, 1)
+    order by tier.above_input_tokens desc
+    limit 1;
+    -- Not ceil(a / b): a numeric quotient has some 16 digits, and the last of a large amount were lost.
+    return div(
+        used.input::numeric * applied.input_nano_usd_per_mtok
+        + used.cache_read::numeric * applied.cache_read_nano_usd_per_mtok
+        + used.cache_write::numeric * applied.cache_write_nano_usd_per_mtok
+        + used.cache_write_1h::numeric * applied.cache_write_1h_nano_usd_per_mtok
+        + used.output::numeric * applied.output_nano_usd_per_mtok
+        + used.reasoning::numeric * applied.reasoning_nano_usd_per_mtok
+        + 999999,
+        1000000
+    )::bigint;
 end
 $$;
 

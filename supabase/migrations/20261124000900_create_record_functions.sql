@@ -74,9 +74,12 @@ create type private.attempt_result as (
     input_tokens bigint,
     cache_read_tokens bigint,
     cache_write_tokens bigint,
+    cache_write_1h_tokens bigint,
     output_tokens bigint,
     reasoning_tokens bigint,
-    usage_source text
+    usage_source text,
+    usage_convention text,
+    reported_usage jsonb
 );
 
 create type private.completion as (
@@ -132,24 +135,24 @@ begin
         provider_request_id = result.provider_request_id,
         first_content_milliseconds = result.first_content_milliseconds,
         duration_milliseconds = result.duration_milliseconds,
-        input_tokens = used.input_tokens,
-        cache_read_tokens = used.cache_read_tokens,
-        cache_write_tokens = used.cache_write_tokens,
-        output_tokens = used.output_tokens,
-        reasoning_tokens = used.reasoning_tokens,
+        input_tokens = (result.used).input,
+        cache_read_tokens = (result.used).cache_read,
+        cache_write_tokens = (result.used).cache_write,
+        cache_write_1h_tokens = (result.used).cache_write_1h,
+        output_tokens = (result.used).output,
+        reasoning_tokens = (result.used).reasoning,
         usage_source = coalesce(result.usage_source, 'none'),
-        cost_nano_usd = private.cost_nano_usd(
-            price, used.input_tokens, used.cache_read_tokens, used.cache_write_tokens, used.output_tokens,
-            used.reasoning_tokens
-        )
-    from unnest(results) as result
+        usage_convention = result.usage_convention,
+        reported_usage = result.reported_usage,
+        cost_nano_usd = private.cost_nano_usd(price.tiers, result.used)
+    from (
+        select item.*, (
+            coalesce(item.input_tokens, 0), coalesce(item.cache_read_tokens, 0), coalesce(item.cache_write_tokens, 0),
+            coalesce(item.cache_write_1h_tokens, 0), coalesce(item.output_tokens, 0), coalesce(item.reasoning_tokens, 0)
+        )::private.tokens as used
+        from unnest(results) as item
+    ) as result
     cross join public.prices as price
-    cross join lateral (
-        select
-            coalesce(result.input_tokens, 0) as input_tokens, coalesce(result.cache_read_tokens, 0) as cache_read_tokens,
-            coalesce(result.cache_write_tokens, 0) as cache_write_tokens,
-            coalesce(result.output_tokens, 0) as output_tokens, coalesce(result.reasoning_tokens, 0) as reasoning_tokens
-    ) as used
     where inference.id = result.inference_id and inference.routing_outcome_id = result.routing_outcome_id
         and inference.status = 'open' and price.id = inference.price_id;
 

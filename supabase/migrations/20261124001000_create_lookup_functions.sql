@@ -63,12 +63,16 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
         'base_url', provider.base_url,
         'api_key_variable', provider.api_key_variable,
         'output_limit_field', provider.output_limit_field,
+        'usage_convention', provider.usage_convention,
         'refused_fields', provider.refused_fields,
         'context_window_tokens', candidate.context_window_tokens,
         'max_output_tokens', candidate.max_output_tokens,
         'input_overhead_tokens', candidate.input_overhead_tokens,
+        'max_image_tokens', candidate.max_image_tokens,
+        'max_file_tokens', candidate.max_file_tokens,
+        'max_audio_tokens', candidate.max_audio_tokens,
         'capabilities', candidate.capabilities,
-        'price', to_jsonb(price) - 'candidate_id' - 'valid_from' - 'source',
+        'price', jsonb_build_object('id', price.id, 'tiers', price.tiers),
         'qualities', quality.by_task
     ) order by candidate.id), '[]')
     from public.candidates as candidate

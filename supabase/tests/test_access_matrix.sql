@@ -59,7 +59,7 @@ insert into public.models (name) values ('pgtap');
 insert into public.model_qualities values ('pgtap', 'general', 1, 'pgtap', '2026-01-01');
 insert into public.candidates (id, provider, model, upstream_model, context_window_tokens, max_output_tokens)
 values (pg_temp.id('candidate'), 'pgtap', 'pgtap', 'pgtap', 1000, 1000);
-insert into public.prices values (pg_temp.id('price'), pg_temp.id('candidate'), now(), 0, 0, 0, 0, 0, 'pgtap');
+insert into public.prices values (pg_temp.id('price'), pg_temp.id('candidate'), now(), array[(0, 0, 0, 0, 0, 0, 0)::public.price_tier], 'pgtap');
 insert into public.candidate_cooldowns values (pg_temp.id('candidate'), now(), 'pgtap');
 insert into public.catalogue_snapshots (version, digest, content) overriding system value values (-1, 'pgtap', '[]');
 insert into public.routing_outcomes (

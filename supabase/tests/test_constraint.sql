@@ -1,7 +1,7 @@
 -- What the record itself refuses, whoever writes: the orphan rule outcome_requires_inference_when_model_chosen, and the
 -- checks and foreign keys that close what it leaves open.
 begin;
-select plan(62);
+select plan(74);
 
 -- Ids are hashes of names: the same in every run, and nobody else's.
 create function pg_temp.id(name text) returns uuid language sql immutable return md5('clearfloor pgtap ' || name)::uuid;
@@ -13,7 +13,7 @@ insert into public.providers (name, base_url) values ('pgtap', 'http://pgtap.exa
 insert into public.models (name) values ('pgtap');
 insert into public.candidates (id, provider, model, upstream_model, context_window_tokens, max_output_tokens)
 values (pg_temp.id('candidate'), 'pgtap', 'pgtap', 'pgtap', 1000, 1000);
-insert into public.prices values (pg_temp.id('price'), pg_temp.id('candidate'), now(), 0, 0, 0, 0, 0, 'pgtap');
+insert into public.prices values (pg_temp.id('price'), pg_temp.id('candidate'), now(), array[(0, 0, 0, 0, 0, 0, 0)::public.price_tier], 'pgtap');
 insert into public.catalogue_snapshots (version, digest, content) overriding system value values (-1, 'pgtap', '[]');
 
 create function pg_temp.insert_decision(
@@ -229,17 +229,38 @@ select throws_ok(
 
 -- What an attempt was bound by stays as it was.
 select throws_ok(
-    $$update public.prices set input_nano_usd_per_mtok = 1 where id = pg_temp.id('price')$$, '23001',
+    $$update public.prices set source = 'another' where id = pg_temp.id('price')$$, '23001',
     'A row of prices is never changed; nothing was.', 'a price is never changed, whoever tries'
 );
 select pg_temp.refused_by_check(
-    format('insert into public.prices values (gen_random_uuid(), pg_temp.id(''candidate''), now() - interval ''1 day'', %s)', amounts),
-    'prices', 'prices_amounts_check', description
+    format(
+        'insert into public.prices values (gen_random_uuid(), pg_temp.id(''candidate''), now() - interval ''1 day'', '
+        || 'array[%s]::public.price_tier[], ''pgtap'')', tiers
+    ),
+    'prices', 'prices_tiers_check', description
 )
 from (values
-    ('0, 0, 0, 0, -1, ''pgtap''', 'a price is not below zero'),
-    ('0, 0, 10000000000001, 0, 0, ''pgtap''', 'a price has a limit, so that no sum of costs overflows')
-) as part (amounts, description);
+    ('', 'a price has a tier'),
+    ('(0, 0, 0, 0, 0, -1, 0)', 'a price is not below zero'),
+    ('(0, 0, 0, 10000000000001, 0, 0, 0)', 'a price has a limit, so that no sum of costs overflows'),
+    ('(0, 0, 0, null, 0, 0, 0)', 'a price says what each class costs'),
+    ('(1, 0, 0, 0, 0, 0, 0)', 'the first tier is from 0'),
+    ('(0, 0, 0, 0, 0, 0, 0), (0, 0, 0, 0, 0, 0, 0)', 'no two tiers are from the same number'),
+    ('(0, 0, 0, 0, 0, 0, 0), (9, 0, 0, 0, 0, 0, 0), (8, 0, 0, 0, 0, 0, 0)', 'tiers are in their order'),
+    ('(0, 0, 0, 0, 0, 0, 0), (null, 0, 0, 0, 0, 0, 0)', 'a tier says from which number it is')
+) as part (tiers, description);
+
+-- What a picture, a file or a sound may cost is known before one is sent.
+select pg_temp.refused_by_check(
+    format('update public.candidates set %s where id = pg_temp.id(''candidate'')', change),
+    'candidates', 'candidates_media_have_bounds_check', description
+)
+from (values
+    ('capabilities = ''{vision}''', 'a candidate that takes images says how many tokens one can make'),
+    ('capabilities = ''{files}''', 'and so for files'),
+    ('capabilities = ''{audio}''', 'and so for audio'),
+    ('max_image_tokens = 1', 'only one that takes images says so')
+) as part (change, description);
 
 -- An attempt is finished as a whole.
 select pg_temp.refused_by_check(
@@ -253,6 +274,12 @@ from (values
         'a succeeded attempt says where its token counts are from'
     ),
     ('status = ''lost'', finished_at = now()', 'inferences_status_check', 'an attempt of unknown status is refused'),
+    (
+        'usage_source = ''provider''', 'inferences_reported_usage_check', 'counts that are the provider''s come with its report'
+    ),
+    (
+        'reported_usage = ''{}''', 'inferences_reported_usage_check', 'a report makes the counts the provider''s'
+    ),
     ('cache_read_tokens = -1', 'inferences_tokens_check', 'no class of tokens is below zero'),
     ('output_tokens = 1000000001', 'inferences_tokens_check', 'no call uses more than a billion tokens')
 ) as part (change, name, description);

@@ -17,7 +17,7 @@ insert into public.candidates (id, provider, model, upstream_model, context_wind
 values (pg_temp.id('candidate'), 'pgtap', 'pgtap', 'pgtap', 1000, 1000);
 -- Nano-USD a token: input 1, cache read 0.1, cache write 2, output 3, reasoning 5.
 insert into public.prices values
-(pg_temp.id('price'), pg_temp.id('candidate'), now(), 1000000, 100000, 2000000, 3000000, 5000000, 'pgtap');
+(pg_temp.id('price'), pg_temp.id('candidate'), now(), array[(0, 1000000, 100000, 2000000, 4000000, 3000000, 5000000)::public.price_tier], 'pgtap');
 insert into public.catalogue_snapshots (version, digest, content) overriding system value values (-1, 'pgtap', '[]');
 
 -- What the backend sends to open a decision: acme's own, reserving 100, unless `changes` says otherwise.
@@ -41,7 +41,8 @@ $$;
 create function pg_temp.result(name text, changes jsonb default '{}') returns jsonb language sql as $$
     select jsonb_build_object(
         'inference_id', pg_temp.id(name), 'status', 'failed', 'http_calls', 1, 'http_status', 500,
-        'error_class', 'server_error', 'input_tokens', 10, 'usage_source', 'provider'
+        'error_class', 'server_error', 'input_tokens', 10, 'usage_source', 'provider',
+        'usage_convention', 'openai', 'reported_usage', '{"prompt_tokens": 10}'::jsonb
     ) || changes
 $$;
 

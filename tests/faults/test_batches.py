@@ -71,13 +71,16 @@ def text(value: object) -> object:
 
 def result(inference_id: object, status: str, output_tokens: int = 0) -> Item:
     """Return what became of an attempt."""
+    reported = {"prompt_tokens": 0, "completion_tokens": output_tokens} if status == "succeeded" else None
     return {
         "inference_id": text(inference_id),
         "status": status,
         "http_calls": 1,
         "http_status": 200 if status == "succeeded" else 500,
         "output_tokens": output_tokens,
-        "usage_source": "provider" if status == "succeeded" else "none",
+        "usage_source": "provider" if reported else "none",
+        "usage_convention": "openai" if reported else None,
+        "reported_usage": reported,
     }
 
 

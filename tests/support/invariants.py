@@ -70,8 +70,10 @@ VIOLATIONS = {
         select inference.id from public.inferences as inference
         inner join public.prices as price on inference.price_id = price.id
         where inference.organization_id = %(organization)s and inference.cost_nano_usd <> private.cost_nano_usd(
-            price, inference.input_tokens, inference.cache_read_tokens, inference.cache_write_tokens,
-            inference.output_tokens, inference.reasoning_tokens
+            price.tiers, (
+                inference.input_tokens, inference.cache_read_tokens, inference.cache_write_tokens,
+                inference.cache_write_1h_tokens, inference.output_tokens, inference.reasoning_tokens
+            )::private.tokens
         )
     """,
     "a cap's counter is not what its window holds and was charged": """

@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -173,20 +174,18 @@ class Rows:
         self.price(made, made.price_id, dearness)
         return made
 
-    def price(self, candidate: Candidate, price_id: UUID, dearness: int, **columns: object) -> None:
+    def price(
+        self, candidate: Candidate, price_id: UUID, dearness: int, *, valid_from: datetime | None = None
+    ) -> None:
         """Give a candidate its newest price."""
         into, out = INPUT_NANO_USD_PER_MTOK * dearness, OUTPUT_NANO_USD_PER_MTOK * dearness
-        self.insert(
-            "prices",
+        self.query(
+            "insert into public.prices (id, candidate_id, valid_from, tiers, source) values (%(id)s, %(candidate)s,"
+            " coalesce(%(valid_from)s, now()), array[%(tier)s]::public.price_tier[], 'test')",
             id=price_id,
-            candidate_id=candidate.id,
-            input_nano_usd_per_mtok=into,
-            cache_read_nano_usd_per_mtok=into,
-            cache_write_nano_usd_per_mtok=into,
-            output_nano_usd_per_mtok=out,
-            reasoning_nano_usd_per_mtok=out,
-            source="test",
-            **columns,
+            candidate=candidate.id,
+            valid_from=valid_from,
+            tier=f"(0,{into},{into},{into},{into},{out},{out})",
         )
 
 

@@ -13,7 +13,7 @@ from backend.dispatch.completions import Completions
 from backend.dispatch.cooldowns import Cooldowns
 from backend.dispatch.dispatcher import Dispatcher
 from backend.providers.openai import OpenAIProvider
-from backend.providers.types import ProviderCall
+from backend.providers.types import ProviderCall, Usage
 from backend.store.client import DataApi, http_client
 from backend.store.record import Record
 from tests.unit.samples import Json, settings
@@ -96,6 +96,7 @@ def provider_call(**changes: Any) -> ProviderCall:  # fields are of many types
         "api_key": CANARY,
         "body": {"model": "small", "messages": [{"role": "user", "content": "\u2028"}]},
         "choices": 1,
+        "usage_convention": "openai",
         "deadline": float("inf"),
         "first_content_timeout_seconds": 5.0,
         "idle_timeout_seconds": 5.0,
@@ -103,6 +104,14 @@ def provider_call(**changes: Any) -> ProviderCall:  # fields are of many types
         "most_answer_bytes": 1_000_000,
     }
     return ProviderCall(**{**fields, **changes})
+
+
+def tokens_of(usage: Usage | None) -> dict[str, int] | None:
+    """Return the classes of which there are tokens; None if usage is unknown."""
+    if usage is None:
+        return None
+    counts = {name: getattr(usage, name) for name in usage.__slots__ if name.endswith("_tokens")}
+    return {name: count for name, count in counts.items() if count}
 
 
 class Hanging(httpx.AsyncByteStream):

@@ -25,6 +25,7 @@ ORGANIZATION = UUID("019a0000-0000-7000-8000-0000000000a1")
 AGENT = UUID("019a0000-0000-7000-8000-0000000000a2")
 USER = UUID("019a0000-0000-7000-8000-0000000000a3")
 API_KEY = UUID("019a0000-0000-7000-8000-0000000000a4")
+PRICE_CLASSES = ("input", "cache_read", "cache_write", "cache_write_1h", "output", "reasoning")
 QUESTION = [{"role": "user", "content": "What is the answer?"}]
 
 
@@ -52,9 +53,17 @@ def caller(**changes: Any) -> Caller:  # fields are of many types
 
 
 def price(identity: UUID, **changes: int) -> Json:
-    """Return a price version as the catalogue has it, in nano-USD per million tokens."""
-    classes = {"input": 100, "cache_read": 50, "cache_write": 100, "output": 400, "reasoning": 400} | changes
-    return {"id": str(identity), **{f"{name}_nano_usd_per_mtok": amount for name, amount in classes.items()}}
+    """Return a price version of one tier as the catalogue has it, in nano-USD per million tokens."""
+    return {"id": str(identity), "tiers": [tier(**changes)]}
+
+
+def tier(above_input_tokens: int = 0, **changes: int) -> Json:
+    """Return a tier of a price, in nano-USD per million tokens."""
+    classes = (
+        dict.fromkeys(PRICE_CLASSES, 100) | {"cache_read": 50, "output": 400, "reasoning": 400} | changes
+    )
+    amounts = {f"{name}_nano_usd_per_mtok": amount for name, amount in classes.items()}
+    return {"above_input_tokens": above_input_tokens, **amounts}
 
 
 def candidate(
@@ -70,10 +79,14 @@ def candidate(
         "base_url": f"http://{provider}.test/v1",
         "api_key_variable": None,
         "output_limit_field": "max_tokens",
+        "usage_convention": "openai",
         "refused_fields": ["service_tier"],
         "context_window_tokens": 100_000,
         "max_output_tokens": 10_000,
         "input_overhead_tokens": 256,
+        "max_image_tokens": 1000,
+        "max_file_tokens": None,
+        "max_audio_tokens": None,
         "capabilities": ["json", "tools", "vision"],
         "price": price(uuid5(NAMESPACE, f"price of {provider}/{model}"), **(prices or {})),
         "qualities": {"general": 0.8},
@@ -101,7 +114,7 @@ def routing_request(**changes: Any) -> RoutingRequest:  # fields are of many typ
         "model": None,
         "floor": 0.7,
         "task": "chat",
-        "body_bytes": 400,
+        "text_bytes": 400,
         "choices": 1,
         "output_limit_tokens": 1024,
     }
@@ -141,7 +154,6 @@ def order(
         "body": raw_fields(
             body or {"model": "auto", "messages": QUESTION, **({"stream": True} if stream else {})}
         ),
-        "body_bytes": request.body_bytes,
         "choices": request.choices,
         "output_limit_tokens": request.output_limit_tokens,
         "wants_usage": False,

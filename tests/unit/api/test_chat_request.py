@@ -261,6 +261,51 @@ def test_what_a_body_needs_is_found_in_it(fields: dict[str, Any], expected: tupl
     assert asked(content(**fields)).needs == expected
 
 
+DATA_URL = f"data:image/png;base64,{'A' * 1000}"
+
+
+@pytest.mark.parametrize(
+    ("message", "media", "payload"),
+    [
+        ({"content": "Hello"}, {}, 0),
+        ({"content": [{"type": "text", "text": DATA_URL}]}, {}, 0),
+        ({"content": [IMAGE, IMAGE]}, {"image": 2}, 0),
+        ({"content": [{"type": "image_url", "image_url": {"url": DATA_URL}}]}, {"image": 1}, len(DATA_URL)),
+        ({"content": [{"type": "image_url", "image_url": DATA_URL}]}, {"image": 1}, len(DATA_URL)),
+        ({"content": [{"type": "input_audio", "input_audio": {"data": "A" * 90}}]}, {"audio": 1}, 90),
+        ({"content": [{"type": "file", "file": {"file_data": "A" * 80}}]}, {"file": 1}, 80),
+        ({"content": [{"type": "file", "file": {"file_id": "file-1"}}]}, {"file": 1}, 0),
+        # The field of another type is text: whatever it is, the provider may read it so.
+        ({"content": [{"type": "text", "file": {"file_data": "A" * 80}}]}, {}, 0),
+        ({"role": "assistant", "audio": {"id": "audio-1"}}, {"audio": 1}, 0),
+    ],
+)
+def test_media_count_by_kind_and_their_bytes_are_no_text(
+    message: dict[str, Any], media: dict[str, int], payload: int
+) -> None:
+    """What is left bounds the tokens of the text: each has a byte at least."""
+    sent = content(messages=[message])
+    request = asked(sent)
+    assert (request.media, request.text_bytes) == (media, len(sent) - payload)
+
+
+def test_a_payload_s_bytes_are_never_more_than_they_take_in_the_body() -> None:
+    """However they are escaped there: else text would be left out of the bound."""
+    escaped = content(messages=[{"content": [{"type": "image_url", "image_url": "data:DATA"}]}]).replace(
+        b"DATA", rb"\/\u0041"
+    )
+    assert asked(escaped).text_bytes == len(escaped) - len("data:/A")
+
+
+@pytest.mark.parametrize("kind", ["video_url", "input_image", "document_url", ""])
+def test_a_part_that_nobody_can_bound_is_refused(kind: str) -> None:
+    """With its place: what a provider makes of it could cost anything."""
+    messages = [*QUESTION, {"content": [{"type": "text"}, {"type": kind}]}]
+    with pytest.raises(InvalidRequestError, match="there are file, image_url, ") as raised:
+        asked(content(messages=messages))
+    assert raised.value.param == "messages.1.content.1.type"
+
+
 @pytest.mark.parametrize(
     ("message", "expected"),
     [
@@ -301,7 +346,7 @@ def test_everything_that_routing_is_asked_is_read_from_the_body() -> None:
         model=None,
         floor=0.5,
         task="code",
-        body_bytes=len(sent),
+        text_bytes=len(sent),
         choices=3,
         output_limit_tokens=1024,
         fields=("messages", "model", "n", "tools"),

@@ -382,7 +382,8 @@ async def test_a_model_is_described_by_what_routing_knows_of_it(backend: Backend
     assert described["clearfloor"]["qualities"] == {"general": 0.8}
     (run,) = described["clearfloor"]["candidates"]
     assert (run["provider"], run["max_output_tokens"]) == ("provider-1", 10_000)
-    assert run["nano_usd_per_million_tokens"]["output"] == 1_000_000_000
+    (price,) = run["nano_usd_per_million_tokens"]
+    assert (price["above_input_tokens"], price["output"]) == (0, 1_000_000_000)
     listed = (await backend.http.get("/v1/models")).json()["data"]
     assert [model["id"] for model in listed] == ["auto", "model-1", "model-2"]
     assert listed[1] == described

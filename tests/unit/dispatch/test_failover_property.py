@@ -27,10 +27,11 @@ from backend.errors import (
     NoCandidateFitsError,
     ProviderRejectedRequestError,
 )
+from backend.ids import uuid7
 from backend.routing.rank import rank
 from backend.routing.request import RoutingRequest
 from tests.unit.boundary import Gateway, Reply, answered, breaks, raw, refused, streamed_answer
-from tests.unit.samples import Json, candidate, catalogue, order
+from tests.unit.samples import PRICE_CLASSES, Json, candidate, catalogue, order, tier
 
 Fault = Literal[
     "ok", "429", "429 for long", "500", "401", "400", "timeout", "malformed", "cooling", "no credentials"
@@ -75,6 +76,8 @@ class World:
 
 # Few prices and qualities, so that ties and exact hits of the floor are common.
 PRICE = st.sampled_from([0, 1, 100_000_000, 100_000_001, 5_000_000_000])
+# From so many input tokens on: below, at and above what the requests here have.
+THRESHOLDS = st.sampled_from([(0,), (0,), (0, 100), (0, 256, 400), (0, 655, 656)])
 QUALITY = st.sampled_from([0.7, 0.7000000000000001, 0.9, 1.0, 0.5])
 FLOOR = st.sampled_from([0.7, 0.5, 0.0, 0.7000000000000001, 1.0])
 
@@ -92,12 +95,18 @@ LIMITS: tuple[Json, ...] = (
 )
 
 
+def tiers(above_input_tokens: int) -> st.SearchStrategy[Json]:
+    """Draw a tier of a price."""
+    classes = st.fixed_dictionaries(dict.fromkeys(PRICE_CLASSES, PRICE))
+    return classes.map(lambda amounts: tier(above_input_tokens, **amounts))
+
+
 @st.composite
 def candidates(draw: st.DrawFn, name: tuple[str, str], fault: Fault) -> Json:
     """Draw a candidate of a model and a provider."""
     return candidate(
         *name,
-        prices={n: draw(PRICE) for n in ("input", "cache_read", "cache_write", "output", "reasoning")},
+        price={"id": str(uuid7()), "tiers": [draw(tiers(above)) for above in draw(THRESHOLDS)]},
         **{"qualities": draw(MEASURED), **draw(st.sampled_from(LIMITS))},
         api_key_variable=MISSING_KEY if fault == "no credentials" else None,
     )
@@ -126,7 +135,7 @@ def requests(draw: st.DrawFn) -> RoutingRequest:
         "model": None,
         "floor": draw(FLOOR),
         "task": draw(st.sampled_from(["chat", "code", "tool_use"])),
-        "body_bytes": draw(st.sampled_from([400, 1, 1601])),
+        "text_bytes": draw(st.sampled_from([400, 1, 1601])),
         "choices": draw(st.integers(1, 2)),
         "output_limit_tokens": draw(st.sampled_from([100, 101, 1024])),
     }
@@ -173,7 +182,7 @@ def clears(entry: Json, request: RoutingRequest) -> bool:
         and entry["model"] in (request.models or NAMES)
         and set(request.needs) <= set(entry["capabilities"])
         and request.output_limit_tokens <= entry["max_output_tokens"]
-        and ceil(Fraction(request.body_bytes, 4)) + request.output_limit_tokens
+        and ceil(Fraction(request.text_bytes, 4)) + request.output_limit_tokens
         <= entry["context_window_tokens"]
     )
     return (
@@ -185,21 +194,23 @@ def clears(entry: Json, request: RoutingRequest) -> bool:
 
 def bound(entry: Json, request: RoutingRequest) -> int:
     """Return the most that a request can cost: every byte a token, at the dearest price."""
-    price = entry["price"]
-    dearest_in = max(price[f"{n}_nano_usd_per_mtok"] for n in ("input", "cache_read", "cache_write"))
-    dearest_out = max(price[f"{n}_nano_usd_per_mtok"] for n in ("output", "reasoning"))
-    tokens_in = request.body_bytes + entry["input_overhead_tokens"]
-    return ceil(
-        Fraction(tokens_in * dearest_in + request.choices * request.output_limit_tokens * dearest_out, 10**6)
-    )
+    tokens_in = request.text_bytes + entry["input_overhead_tokens"]
+    tokens_out = request.choices * request.output_limit_tokens
+    dearest = 0
+    for offered in entry["price"]["tiers"]:
+        if offered["above_input_tokens"] < tokens_in:
+            per_token_in = max(offered[f"{n}_nano_usd_per_mtok"] for n in PRICE_CLASSES[:4])
+            per_token_out = max(offered[f"{n}_nano_usd_per_mtok"] for n in PRICE_CLASSES[4:])
+            dearest = max(dearest, tokens_in * per_token_in + tokens_out * per_token_out)
+    return ceil(Fraction(dearest, 10**6))
 
 
 def expected_cost(entry: Json, request: RoutingRequest) -> int:
     """Return what a request is expected to cost: four bytes a token in, at the most 512 tokens out."""
-    tokens_in = ceil(Fraction(request.body_bytes, 4))
+    tokens_in = ceil(Fraction(request.text_bytes, 4))
     tokens_out = request.choices * min(request.output_limit_tokens, 512)
-    price = entry["price"]
-    nano = tokens_in * price["input_nano_usd_per_mtok"] + tokens_out * price["output_nano_usd_per_mtok"]
+    last = [t for t in entry["price"]["tiers"] if t["above_input_tokens"] < tokens_in][-1]
+    nano = tokens_in * last["input_nano_usd_per_mtok"] + tokens_out * last["output_nano_usd_per_mtok"]
     return ceil(Fraction(nano, 10**6))
 
 

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from backend.errors import ProviderError
 from backend.providers.openai import OpenAIProvider, OpenAIStream
-from backend.providers.types import Usage
 from tests.unit.boundary import (
     CANARY,
     DONE,
@@ -28,6 +27,7 @@ from tests.unit.boundary import (
     provider_call,
     refused,
     streamed,
+    tokens_of,
 )
 
 HELLO = delta(content="Hello")
@@ -80,7 +80,12 @@ async def test_a_stream_is_every_event_from_the_role_to_the_usage() -> None:
     assert [event.output_bytes for event in events] == [0, 5, 0, 0]
     assert [event.is_end for event in events] == [False, False, True, True]
     assert [event.is_usage_report for event in events] == [False, False, False, True]
-    assert [event.usage for event in events] == [None, None, None, Usage(input_tokens=10, output_tokens=5)]
+    assert [tokens_of(event.usage) for event in events] == [
+        None,
+        None,
+        None,
+        {"input_tokens": 10, "output_tokens": 5},
+    ]
 
 
 WHOLE = (
@@ -388,5 +393,5 @@ async def test_usage_of_any_event_is_read() -> None:
     """Some providers send it with the last choice, some with every chunk."""
     last = {**STOP, "usage": USAGE}
     events = [event async for event in await opened(streamed(frame(HELLO), frame(last), DONE))]
-    assert [event.usage for event in events] == [None, Usage(input_tokens=10, output_tokens=5)]
+    assert [tokens_of(event.usage) for event in events] == [None, {"input_tokens": 10, "output_tokens": 5}]
     assert [event.is_usage_report for event in events] == [False, False]

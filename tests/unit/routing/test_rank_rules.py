@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backend.ids import uuid7
 from backend.routing.rank import rank
 from backend.routing.request import RoutingRequest
-from tests.unit.samples import candidate, catalogue, routing_request
+from tests.unit.samples import PRICE_CLASSES, candidate, catalogue, routing_request, tier
 
 
 def reason(request: dict[str, Any], offered: dict[str, Any]) -> str | None:
@@ -31,8 +32,8 @@ def reason(request: dict[str, Any], offered: dict[str, Any]) -> str | None:
         ({"needs": ("tools", "vision")}, {"capabilities": ["tools"]}, "lacks_capability"),
         ({"output_limit_tokens": 50}, {"max_output_tokens": 50}, None),
         ({"output_limit_tokens": 51}, {"max_output_tokens": 50}, "output_limit"),
-        ({"body_bytes": 401, "output_limit_tokens": 99}, {"context_window_tokens": 200}, None),
-        ({"body_bytes": 401, "output_limit_tokens": 100}, {"context_window_tokens": 200}, "context_window"),
+        ({"text_bytes": 401, "output_limit_tokens": 99}, {"context_window_tokens": 200}, None),
+        ({"text_bytes": 401, "output_limit_tokens": 100}, {"context_window_tokens": 200}, "context_window"),
         ({"floor": 0.8}, {"qualities": {"general": 0.8}}, None),
         ({"floor": 0.8}, {"qualities": {"general": 0.7999999999999999}}, "below_floor"),
         ({"floor": 0.0}, {"qualities": {}}, "no_quality_estimate"),
@@ -129,7 +130,7 @@ def test_the_record_of_a_ranking_has_every_ranked_candidate_the_clearing_first()
         model=st.none() | st.text(),
         floor=st.none() | st.floats(0, 1),
         task=st.text(),
-        body_bytes=st.integers(0, 2**53),
+        text_bytes=st.integers(0, 2**53),
         choices=st.integers(1, 128),
         output_limit_tokens=st.integers(1, 2**53),
         fields=st.lists(st.text()).map(tuple),
@@ -145,15 +146,60 @@ def test_a_request_comes_back_from_its_record_as_it_was(request: RoutingRequest)
 
 @given(
     tokens=st.tuples(*[st.integers(0, 10**9)] * 2),
-    prices=st.tuples(*[st.integers(0, 10**12)] * 5),
+    prices=st.tuples(*[st.integers(0, 10**12)] * 6),
 )
 def test_the_bound_is_not_above_the_dearest_split(tokens: tuple[int, int], prices: tuple[int, ...]) -> None:
     """It is the least bound there is: nobody's funds are held for nothing. Huge prices lose no digit."""
-    names = ("input", "cache_read", "cache_write", "output", "reasoning")
-    price = catalogue(candidate("m", prices=dict(zip(names, prices, strict=True)))).candidates[0].price
-    dearest = tokens[0] * max(prices[:3]) + tokens[1] * max(prices[3:])
+    price = (
+        catalogue(candidate("m", prices=dict(zip(PRICE_CLASSES, prices, strict=True)))).candidates[0].price
+    )
+    dearest = tokens[0] * max(prices[:4]) + tokens[1] * max(prices[4:])
     assert price.bound(*tokens) - 1 < dearest / 10**6 + 1
     assert price.bound(*tokens) * 10**6 - dearest in range(10**6)
+
+
+@pytest.mark.parametrize(
+    ("input_tokens", "output_tokens", "cost", "bound"),
+    [
+        # Up to 1,000 tokens of input at 1 and 4 nano-USD a token, beyond at 2 and 3: all of them, not those above.
+        (0, 10, 40, 40),
+        (1_000, 10, 1_040, 1_040),
+        (1_001, 10, 2_032, 2_032),
+        # Much output on little input: the tier below may still be the dearer one.
+        (1_001, 10_000, 32_002, 41_001),
+    ],
+)
+def test_a_long_context_has_a_price_of_its_own(
+    input_tokens: int, output_tokens: int, cost: int, bound: int
+) -> None:
+    """What is reserved covers every tier that the input may fall in; what is expected is that of the whole input."""
+    tiers = [tier(0, **in_and_out(1, 4)), tier(1_000, **in_and_out(2, 3))]
+    price = catalogue(candidate("m", price={"id": str(uuid7()), "tiers": tiers})).candidates[0].price
+    assert (price.cost(input_tokens, output_tokens), price.bound(input_tokens, output_tokens)) == (
+        cost,
+        bound,
+    )
+
+
+def in_and_out(into: int, out: int) -> dict[str, int]:
+    """Return prices of a token, in nano-USD."""
+    return {name: (into if PRICE_CLASSES.index(name) < 4 else out) * 10**6 for name in PRICE_CLASSES}
+
+
+def test_media_are_reserved_by_the_candidate_s_own_limit() -> None:
+    """An image has no bytes of text; what it can make at the most is in the catalogue."""
+    asked = routing_request(media={"image": 2}, needs=("vision",))
+    prices = dict.fromkeys(PRICE_CLASSES, 10**6)
+    (scored,) = rank(asked, catalogue(candidate("m", max_image_tokens=7_000, prices=prices))).clearing
+    assert scored.bound_nano_usd == 400 + 256 + 2 * 7_000 + 1024
+    assert scored.expected_input_tokens == 100 + 2 * 7_000
+
+
+def test_media_count_against_the_context_window() -> None:
+    """By their bound."""
+    asked = {"media": {"image": 1}, "needs": ("vision",), "output_limit_tokens": 100}
+    assert reason(asked, {"context_window_tokens": 1_200, "max_image_tokens": 1_000}) is None
+    assert reason(asked, {"context_window_tokens": 1_200, "max_image_tokens": 1_001}) == "context_window"
 
 
 def test_models_are_listed_once_and_in_order() -> None:

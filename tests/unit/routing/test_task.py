@@ -8,7 +8,7 @@ from backend.routing.task import CODE, LONG_CONTEXT_BYTES, RULE_TASKS, classify
 
 
 @pytest.mark.parametrize(
-    ("texts", "body_bytes", "offers_tools", "expected"),
+    ("texts", "text_bytes", "offers_tools", "expected"),
     [
         (["Hello"], 100, False, "chat"),
         ([], 100, False, "chat"),
@@ -25,10 +25,10 @@ from backend.routing.task import CODE, LONG_CONTEXT_BYTES, RULE_TASKS, classify
     ],
 )
 def test_a_request_is_of_the_first_class_whose_rule_applies(
-    texts: list[str], body_bytes: int, expected: str, *, offers_tools: bool
+    texts: list[str], text_bytes: int, expected: str, *, offers_tools: bool
 ) -> None:
     """Tools, then length, then code, else chat."""
-    assert classify(texts, body_bytes, offers_tools=offers_tools) == expected
+    assert classify(texts, text_bytes, offers_tools=offers_tools) == expected
 
 
 def test_no_pattern_runs_over_the_ends_of_lines() -> None:
@@ -42,11 +42,11 @@ def test_no_pattern_runs_over_the_ends_of_lines() -> None:
 
 @given(
     texts=st.lists(st.text()),
-    body_bytes=st.integers(0, 2 * LONG_CONTEXT_BYTES),
+    text_bytes=st.integers(0, 2 * LONG_CONTEXT_BYTES),
     offers_tools=st.booleans(),
 )
 def test_whatever_is_said_is_of_a_known_class(
-    texts: list[str], body_bytes: int, *, offers_tools: bool
+    texts: list[str], text_bytes: int, *, offers_tools: bool
 ) -> None:
     """Of those that the documentation names."""
-    assert classify(texts, body_bytes, offers_tools=offers_tools) in RULE_TASKS
+    assert classify(texts, text_bytes, offers_tools=offers_tools) in RULE_TASKS
