@@ -14,7 +14,7 @@ from backend.api.faults import FaultBarrier
 from backend.api.identity import Identities
 from backend.api.parts import Parts
 from backend.api.tokens import TokenVerifier
-from backend.background import refresh_catalogue, repeat, sweep
+from backend.background import refresh_catalogue, renew_leases, repeat, sweep
 from backend.cookies import no_cookies
 from backend.dispatch.completions import Completions
 from backend.dispatch.cooldowns import Cooldowns
@@ -63,6 +63,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.parts = parts
         tasks = [
             asyncio.create_task(repeat(lambda: refresh_catalogue(parts), settings.catalogue_refresh_seconds)),
+            asyncio.create_task(repeat(lambda: renew_leases(parts), settings.lease_renewal_seconds)),
             asyncio.create_task(repeat(lambda: sweep(parts), settings.sweep_interval_seconds)),
         ]
         yield

@@ -1,4 +1,4 @@
-"""What goes on beside the requests: reading the catalogue, and sweeping what crashes left."""
+"""What goes on beside the requests: reading the catalogue, renewing leases, and sweeping what crashes left."""
 
 import asyncio
 import logging
@@ -46,10 +46,20 @@ def _warn_of_uncallable(dispatcher: Dispatcher, catalogue: Catalogue) -> None:
             _LOGGER.warning("%s at %s cannot be called: %s", candidate.model, candidate.provider, reason)
 
 
-async def sweep(parts: Parts) -> None:
-    """Close what crashes left open past its lease, but not within one lease after the record was away.
+async def renew_leases(parts: Parts) -> None:
+    """Renew the leases of everything that is open here, so that nobody takes it for what a crash left.
 
-    A request that ran meanwhile completes late; it must not be taken for a crash.
+    Raises:
+        StoreUnavailableError: the record cannot be reached.
+    """
+    if decisions := parts.dispatcher.completions.open_decisions:
+        await parts.dispatcher.record.renew_leases(decisions)
+
+
+async def sweep(parts: Parts) -> None:
+    """Close what crashes left open past its lease, but not within one lease after the start or after the record was away.
+
+    Whoever runs meanwhile could not renew its leases; it must not be taken for a crash.
 
     Raises:
         StoreUnavailableError: the record cannot be reached.

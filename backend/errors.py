@@ -11,6 +11,7 @@
     │   └── ModelNotFoundError         404  nobody runs the model
     ├── InsufficientFundsError         402  the wallet
     ├── SpendCapError                  429  a cap; comes back when the window does
+    ├── RateLimitError                 429  requests or tokens a minute
     ├── NoCandidateFitsError           422  none can take the request, whatever its quality
     ├── NoCandidateClearsFloorError    422  some can, but none is good enough
     ├── AllCandidatesFailedError       503  every candidate was tried, or none was available
@@ -129,6 +130,14 @@ class SpendCapError(ClearfloorError):
     when = "A cap has less than the request's bound left; `details` has cap, spent, held, needed and when it resets."
 
 
+class RateLimitError(ClearfloorError):
+    """A rate limit does not cover the request now, or ever."""
+
+    status, code, type = 429, "rate_limit_reached", "rate_limit_error"
+    should_retry: bool | None = None
+    when = "Requests or tokens a minute are used up; `details` has limit, left and needed, `Retry-After` when to come back."
+
+
 class NoCandidateFitsError(ClearfloorError):
     """No candidate can take the request, however good it is."""
 
@@ -184,6 +193,7 @@ ERROR_TABLE: tuple[type[ClearfloorError], ...] = (
     ModelNotFoundError,
     InsufficientFundsError,
     SpendCapError,
+    RateLimitError,
     NoCandidateFitsError,
     NoCandidateClearsFloorError,
     AllCandidatesFailedError,

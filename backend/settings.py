@@ -77,7 +77,10 @@ class Settings(BaseSettings):
         1000, "Completions under way while the record is away; past it no new request is opened."
     )
     lease_seconds: int = _more_than_zero(
-        900, "A decision that is open for longer is swept. Longer than any request may take."
+        60, "A decision whose backend has not renewed its lease for so long is swept."
+    )
+    lease_renewal_seconds: float = _more_than_zero(
+        15.0, "Between two renewals of the leases of what is open."
     )
     sweep_interval_seconds: float = _more_than_zero(30.0, "Between two sweeps.")
     sweep_batch_size: int = _more_than_zero(500, "Decisions closed in one transaction of a sweep.")
@@ -121,12 +124,13 @@ class Settings(BaseSettings):
         return key
 
     @model_validator(mode="after")
-    def _lease_outlives_requests(self) -> Self:
-        longest = self.request_deadline_seconds + self.store_retry_seconds + self.completion_wait_seconds
+    def _lease_outlives_renewals(self) -> Self:
+        # One renewal may fail, and an opening may take all its tries before it is renewed for the first time.
+        longest = 2 * self.lease_renewal_seconds + self.store_retry_seconds
         if self.lease_seconds <= longest:
             raise ValueError(
-                f"CLEARFLOOR_LEASE_SECONDS is {self.lease_seconds}, but a request may take {longest} s:"
-                " raise it, or lower CLEARFLOOR_REQUEST_DEADLINE_SECONDS"
+                f"CLEARFLOOR_LEASE_SECONDS is {self.lease_seconds}, but it must be more than {longest:g}, two renewals and the"
+                " retries of a call to the record: raise it, or lower CLEARFLOOR_LEASE_RENEWAL_SECONDS"
             )
         return self
 

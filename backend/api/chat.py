@@ -1,5 +1,7 @@
 """POST /v1/chat/completions."""
 
+from uuid import UUID
+
 from fastapi import APIRouter, Request, Response
 
 from backend.api.body import read_body
@@ -7,12 +9,14 @@ from backend.api.chat_request import read_chat_request, routing_request
 from backend.api.connection import CallerLeftError, while_connected
 from backend.api.parts import parts_of
 from backend.api.stream_response import RelayResponse
+from backend.dispatch.attempt import Attempt
 from backend.dispatch.order import Order
 from backend.dispatch.relay import Relay
 from backend.errors import ClearfloorError
 from backend.ids import uuid7
 from backend.routing.catalogue import Catalogue
-from backend.routing.rank import Scored, rank
+from backend.routing.rank import Ranking, Scored, cheapest_of, rank
+from backend.routing.request import RoutingRequest
 from backend.store.callers import Caller
 from backend.store.record import DecisionOpening
 from backend.units import usd
@@ -22,7 +26,10 @@ router = APIRouter()
 # A browser may read these across origins.
 EXPOSED_HEADERS = tuple(
     f"x-clearfloor-{name}"
-    for name in ("decision-id", "model", "provider", "quality", "floor", "attempts", "cost-usd")
+    for name in (
+        *("decision-id", "model", "provider", "quality", "floor", "attempts", "clamped-max-tokens"),
+        "cost-usd",
+    )
 )
 _COST_HEADER = "x-clearfloor-cost-usd"
 # nginx' word for a caller that did not wait. Nobody is there to read it.
@@ -45,7 +52,7 @@ async def chat_completions(request: Request) -> Response:
         if error.decision_id:
             error.headers = {**_headers(order, None, error.attempts), _COST_HEADER: "0"}
         raise
-    headers = _headers(order, delivery.scored, delivery.attempts)
+    headers = _headers(order, delivery.attempt, delivery.attempts)
     if isinstance(delivery, Relay):
         return RelayResponse(delivery, headers, grace_seconds=parts.settings.completion_wait_seconds)
     if delivery.completed:
@@ -53,8 +60,9 @@ async def chat_completions(request: Request) -> Response:
     return Response(delivery.answer.body, media_type="application/json", headers=headers)
 
 
-def _headers(order: Order, scored: Scored | None, attempts: int) -> dict[str, str]:
+def _headers(order: Order, attempt: Attempt | None, attempts: int) -> dict[str, str]:
     """Return the headers of a decided request; ``none`` where there is nothing to tell."""
+    scored = attempt and attempt.scored
     facts = {
         "decision-id": order.decision.id,
         "model": scored and scored.candidate.model,
@@ -62,6 +70,7 @@ def _headers(order: Order, scored: Scored | None, attempts: int) -> dict[str, st
         "quality": scored and scored.quality,
         "floor": order.decision.floor,
         "attempts": attempts,
+        "clamped-max-tokens": attempt.output_limit_tokens if attempt and attempt.is_clamped else None,
     }
     return {f"x-clearfloor-{name}": "none" if fact is None else str(fact) for name, fact in facts.items()}
 
@@ -71,6 +80,7 @@ def _order(content: bytes, caller: Caller, catalogue: Catalogue) -> Order:
     chat, fields = read_chat_request(content)
     asked = routing_request(chat, fields, len(content), caller, catalogue)
     ranking = rank(asked, catalogue)
+    baseline = cheapest_of(caller.baseline_model, asked, catalogue) if caller.baseline_model else None
     decision = DecisionOpening(
         id=uuid7(),
         organization_id=caller.organization_id,
@@ -83,6 +93,9 @@ def _order(content: bytes, caller: Caller, catalogue: Catalogue) -> Order:
         task=asked.task,
         stream=bool(chat.stream),
         catalogue_version=catalogue.version,
+        metered_tokens=_metered_tokens(asked, ranking),
+        dearest_price_id=_price_id(ranking.dearest),
+        baseline_price_id=_price_id(baseline),
         routing_request=asked.to_record(),
         candidates=ranking.to_record(),
     )
@@ -94,4 +107,15 @@ def _order(content: bytes, caller: Caller, catalogue: Catalogue) -> Order:
         output_limit_tokens=asked.output_limit_tokens,
         wants_usage=chat.wants_usage,
         may_fail_over=chat.options.fallback,
+        may_clamp=asked.clamp,
     )
+
+
+def _price_id(scored: Scored | None) -> UUID | None:
+    return scored.candidate.price.id if scored else None
+
+
+def _metered_tokens(asked: RoutingRequest, ranking: Ranking) -> int:
+    """Return what a request takes from its rate limits until it is known what it used."""
+    most = max((scored.expected_input_tokens for scored in ranking.clearing), default=None)
+    return 0 if most is None else most + asked.choices * asked.output_limit_tokens

@@ -7,7 +7,7 @@ is what goes to the provider. No value that we do not look at is taken apart and
 import re
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -43,6 +43,7 @@ class Options(Struct, forbid_unknown_fields=True, frozen=True):
         max_cost_usd: the most that a candidate may cost, by its bound.
         models: the only models to choose from.
         fallback: whether other candidates may be called when the first fails.
+        clamp: whether the output limit may be lowered to what wallet and caps have left.
     """
 
     floor: Annotated[float, Meta(ge=0, le=1)] | None = None
@@ -50,10 +51,16 @@ class Options(Struct, forbid_unknown_fields=True, frozen=True):
     max_cost_usd: Annotated[float, Meta(ge=0, le=1_000_000)] | None = None
     models: Annotated[list[str], Meta(min_length=1, max_length=_MOST_MODELS)] | None = None
     fallback: bool = True
+    clamp: bool = False
 
 
 class _StreamOptions(Struct, frozen=True):
     include_usage: bool | None = None
+
+
+class _Tool(Struct, frozen=True):
+    # A vendor's own tool, such as a web search, has a price of its own that no reservation covers.
+    type: Literal["function", "custom"] = "function"
 
 
 class _ResponseFormat(Struct, frozen=True):
@@ -70,7 +77,7 @@ class ChatRequest(Struct, frozen=True):
     n: Annotated[int, Meta(ge=1, le=_MOST_CHOICES)] | None = None
     max_tokens: OutputLimit | None = None
     max_completion_tokens: OutputLimit | None = None
-    tools: list[msgspec.Raw] | None = None
+    tools: list[_Tool] | None = None
     functions: list[msgspec.Raw] | None = None
     response_format: _ResponseFormat | None = None
     modalities: list[str] | None = None
@@ -174,6 +181,7 @@ def routing_request(
         needs=chat.needs(media),
         max_cost_nano_usd=None if cost is None else int(Decimal(str(cost)) * _NANO_USD_PER_USD),
         models=tuple(sorted(options.models)) if options.models else None,
+        clamp=options.clamp,
     )
 
 

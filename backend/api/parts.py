@@ -1,5 +1,6 @@
 """What the routes work with: made once by ``backend.app``, handed over with the application."""
 
+import time
 from dataclasses import dataclass, field
 
 from fastapi import Request
@@ -17,12 +18,12 @@ class LiveCatalogue:
     """The catalogue as it was read last.
 
     ``current`` is None before the first time; ``problem`` is what keeps it from being read now, in words for anybody;
-    ``failed_at`` is when it last could not, in terms of ``time.monotonic``.
+    ``failed_at`` is when it last could not, or was to be read for the first time, in terms of ``time.monotonic``.
     """
 
     current: Catalogue | None = None
     problem: str | None = "the catalogue has not been read yet"
-    failed_at: float = float("-inf")
+    failed_at: float = field(default_factory=time.monotonic)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,10 +22,21 @@ _ESTIMATED_BYTES_PER_TOKEN = 4
 
 @dataclass(slots=True)
 class Attempt:
-    """An attempt under its pre-allocated id."""
+    """An attempt under its pre-allocated id.
+
+    Attributes:
+        choices: how many answers are asked for.
+        output_limit_tokens: limit of each answer; lowered where the record grants less than the bound.
+        may_clamp: whether it may be lowered.
+        is_clamped: whether it was.
+    """
 
     inference_id: UUID
     scored: Scored
+    choices: int
+    output_limit_tokens: int
+    may_clamp: bool = False
+    is_clamped: bool = False
     http_calls: int = 0
     started_at: float = field(default_factory=time.monotonic)
     first_content_milliseconds: int | None = None
@@ -37,12 +48,25 @@ class Attempt:
 
     def opening(self) -> AttemptOpening:
         """Return what is written before the call."""
+        price = self.scored.candidate.price
         return AttemptOpening(
             self.inference_id,
             self.scored.candidate.id,
-            self.scored.candidate.price.id,
+            price.id,
             self.scored.bound_nano_usd,
+            # Enough for a token of each answer.
+            price.bound(self.scored.most_input_tokens, self.choices) if self.may_clamp else None,
         )
+
+    def granted(self, bound_nano_usd: int) -> None:
+        """Note the bound that the record granted, and lower the output limit to what it affords."""
+        if bound_nano_usd >= self.scored.bound_nano_usd:
+            return
+        price = self.scored.candidate.price
+        affordable = price.affordable_output(bound_nano_usd, self.scored.most_input_tokens)
+        if affordable is not None:
+            self.output_limit_tokens = min(self.output_limit_tokens, affordable // self.choices)
+            self.is_clamped = True
 
     async def call(self, make_call: Callable[[], Awaitable[T]], deadline: float) -> T:
         """Make the call, retried on 429 until ``deadline`` (in terms of ``time.monotonic``) and counted.
@@ -108,6 +132,7 @@ class Attempt:
         return AttemptResult(
             inference_id=self.inference_id,
             status=status,
+            output_limit_tokens=self.output_limit_tokens,
             http_calls=self.http_calls,
             duration_milliseconds=self.elapsed_milliseconds(),
             http_status=self.http_status,

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from backend.errors import StoreUnavailableError
 from backend.store.record import Completed
+from backend.units import usd
 
 _LOGGER = logging.getLogger(__name__)
 _RETRY_AFTER_SECONDS = 5.0
@@ -26,6 +27,11 @@ class Completions:
         self._open: set[UUID] = set()
         self._tasks: set[asyncio.Task[Completed]] = set()
         self._one_ended = asyncio.Event()
+
+    @property
+    def open_decisions(self) -> list[UUID]:
+        """The decisions that this process has opened and not completed."""
+        return list(self._open)
 
     def require_room(self) -> None:
         """Refuse new work while too many completions wait for the record.
@@ -79,5 +85,19 @@ class Completions:
     def _finished(self, decision_id: UUID, task: "asyncio.Task[Completed]") -> None:
         self._tasks.discard(task)
         self.forget(decision_id)
-        if not task.cancelled() and (error := task.exception()):
+        if task.cancelled():
+            return
+        if error := task.exception():
             _LOGGER.error("Decision %s was not completed; the sweep will close it: %s", decision_id, error)
+            return
+        completed = task.result()
+        if completed.overrun_nano_usd:
+            _LOGGER.warning(
+                "Decision %s cost %s USD more than its bound, which the operator bears: is its candidate's price right?",
+                *(decision_id, usd(completed.overrun_nano_usd)),
+            )
+        if completed.operator_loss_nano_usd:
+            _LOGGER.warning(
+                "Decision %s was completed late, and %s USD of its charge were not there any more: the operator bears them",
+                *(decision_id, usd(completed.operator_loss_nano_usd)),
+            )

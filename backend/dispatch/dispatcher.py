@@ -100,13 +100,15 @@ class Dispatcher:
         Raises:
             ClearfloorError: the record refused the reservation, or is away.
         """
-        attempt = Attempt(inference_id or uuid7(), scored)
+        attempt = Attempt(
+            inference_id or uuid7(), scored, order.choices, order.output_limit_tokens, order.may_clamp
+        )
         await self._open(order, attempt, progress)
         try:
             # Asked again between the row and the call: a cooldown may have begun meanwhile.
             if reason := self.unavailable(scored.candidate):
                 raise reason
-            call = self._call_of(order, scored.candidate, progress)
+            call = self._call_of(order, attempt, progress)
             provider = self.providers[scored.candidate.wire_format]
             make_call = provider.chat_stream if order.stream else provider.chat
             answer: ChatAnswer | ChatStream = await attempt.call(lambda: make_call(call), progress.deadline)
@@ -158,6 +160,8 @@ class Dispatcher:
             self.completions.forget(order.decision.id)
             raise refusals.refused(opened, order.decision.id)
         self.completions.expect(order.decision.id)
+        if attempt and opened.bound_nano_usd is not None:
+            attempt.granted(opened.bound_nano_usd)
         progress.last = attempt
 
     async def _write_opening(
@@ -194,11 +198,12 @@ class Dispatcher:
             order.decision, status, attempt.result("not_sent") if attempt else None
         )
 
-    def _call_of(self, order: Order, candidate: Candidate, progress: Progress) -> ProviderCall:
+    def _call_of(self, order: Order, attempt: Attempt, progress: Progress) -> ProviderCall:
+        candidate = attempt.scored.candidate
         return ProviderCall(
             base_url=candidate.base_url,
             api_key=provider_key(candidate.api_key_variable),
-            body=provider_body(order, candidate),
+            body=provider_body(order, attempt),
             choices=order.choices,
             usage_convention=candidate.usage_convention,
             deadline=progress.deadline,
@@ -235,7 +240,7 @@ class Dispatcher:
             order.decision, "succeeded", attempt.result("succeeded", usage)
         )
         completed = await self.completions.finish(order.decision.id, completion)
-        return Delivery(attempt.scored, progress.calls, answer, completed)
+        return Delivery(attempt, progress.calls, answer, completed)
 
     async def _give_up(self, order: Order, progress: Progress) -> ClearfloorError:
         if progress.last is None:

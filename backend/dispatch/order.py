@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import msgspec
 
+from backend.dispatch.attempt import Attempt
 from backend.providers.types import ChatAnswer
-from backend.routing.rank import Ranking, Scored
+from backend.routing.rank import Ranking
 from backend.store.record import Completed, DecisionOpening
 
 
@@ -20,6 +21,7 @@ class Order:
         output_limit_tokens: limit of each answer, the caller's or the agent's default.
         wants_usage: the caller asked for usage at the end of its stream.
         may_fail_over: whether other candidates may be called after the first.
+        may_clamp: whether the output limit may be lowered to what wallet and caps have left.
     """
 
     decision: DecisionOpening
@@ -29,6 +31,7 @@ class Order:
     output_limit_tokens: int
     wants_usage: bool
     may_fail_over: bool
+    may_clamp: bool
 
     @property
     def stream(self) -> bool:
@@ -40,7 +43,7 @@ class Order:
 class Delivery:
     """A plain answer, its decision completed. ``completed`` None: the record was away, completion goes on."""
 
-    scored: Scored
+    attempt: Attempt
     attempts: int
     answer: ChatAnswer
     completed: Completed | None

@@ -16,6 +16,7 @@ from backend.errors import (
     NoCandidateClearsFloorError,
     NoCandidateFitsError,
     ProviderRejectedRequestError,
+    RateLimitError,
     SpendCapError,
 )
 from backend.store.record import Opened
@@ -52,6 +53,8 @@ def refused(opened: Opened, decision_id: UUID) -> ClearfloorError:
             details=refusal,
             retry_after_seconds=_seconds_until(refusal.get("resets_at")),
         )
+    if opened.outcome_status == "rejected_rate":
+        return _over_rate(refusal, decision_id)
     if opened.outcome_status == "rejected_inactive":
         return AccessDeniedError("The agent is switched off. Nothing was called.", decision_id=decision_id)
     if opened.outcome_status == "rejected_key":
@@ -61,6 +64,26 @@ def refused(opened: Opened, decision_id: UUID) -> ClearfloorError:
     return AllCandidatesFailedError(
         f"The request is already over ({opened.outcome_status}).", decision_id=decision_id
     )
+
+
+def _over_rate(refusal: Mapping[str, Any], decision_id: UUID) -> RateLimitError:
+    unit, per_minute = refusal["unit"], refusal["limit_per_minute"]
+    resets_at = refusal["resets_at"]
+    advice = (
+        f"{refusal['left']} are left: try again at {resets_at}."
+        if resets_at
+        else "It never fits: ask for fewer output tokens, send less, or have the limit raised."
+    )
+    error = RateLimitError(
+        f"The {refusal['scope']}'s limit of {per_minute} {unit} a minute cannot take this request, which needs"
+        f" {refusal['needed']}. Nothing was called or charged. {advice}",
+        decision_id=decision_id,
+        details=refusal,
+        retry_after_seconds=_seconds_until(resets_at),
+    )
+    if resets_at is None:
+        error.should_retry = False
+    return error
 
 
 def nothing_clears(order: Order) -> ClearfloorError:

@@ -15,7 +15,6 @@ from backend.dispatch.order import Order
 from backend.dispatch.progress import Progress
 from backend.errors import ProviderError
 from backend.providers.types import ChatEvent, ChatStream, Usage
-from backend.routing.rank import Scored
 from backend.store.record import AttemptStatus, Completed, OutcomeStatus, Record
 from backend.units import usd
 
@@ -36,11 +35,6 @@ class Relay:
     _usage: Usage | None = None
     _output_bytes: int = 0
     _is_completed: bool = False
-
-    @property
-    def scored(self) -> Scored:
-        """The candidate that answers."""
-        return self.attempt.scored
 
     @property
     def attempts(self) -> int:

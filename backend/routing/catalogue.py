@@ -60,6 +60,17 @@ class Price:
             for tier in self._reachable(input_tokens)
         )
 
+    def affordable_output(self, nano_usd: int, input_tokens: int) -> int | None:
+        """Return the most output tokens whose bound, with so much input, is within an amount; None: any number of them."""
+        return min(
+            (
+                (nano_usd * _TOKENS_PER_PRICE - input_tokens * tier.dearest_input) // tier.dearest_output
+                for tier in self._reachable(input_tokens)
+                if tier.dearest_output
+            ),
+            default=None,
+        )
+
     def _reachable(self, input_tokens: int) -> tuple[PriceTier, ...]:
         return tuple(tier for tier in self.tiers if tier.above_input_tokens < max(input_tokens, 1))
 

@@ -26,6 +26,7 @@ class Scored:
     candidate: Candidate
     quality: float | None
     expected_input_tokens: int
+    most_input_tokens: int
     expected_cost_nano_usd: int
     bound_nano_usd: int
     rejected: str | None
@@ -50,6 +51,11 @@ class Ranking:
 
     clearing: tuple[Scored, ...]
     rejected: tuple[Scored, ...]
+
+    @property
+    def dearest(self) -> Scored | None:
+        """The dearest candidate that clears, by expected cost, or None."""
+        return max(self.clearing, key=_order, default=None)
 
     @property
     def best_quality(self) -> float | None:
@@ -77,6 +83,12 @@ def rank(request: RoutingRequest, catalogue: Catalogue) -> Ranking:
     )
 
 
+def cheapest_of(model: str, request: RoutingRequest, catalogue: Catalogue) -> Scored | None:
+    """Return the candidate of a model that is expected to cost least, whether it clears or not, or None."""
+    of_model = (candidate for candidate in catalogue.candidates if candidate.model == model)
+    return min((_score(request, candidate) for candidate in of_model), key=_order, default=None)
+
+
 def _order(scored: Scored) -> tuple[int, str, str]:
     return scored.expected_cost_nano_usd, scored.candidate.model, scored.candidate.provider
 
@@ -84,14 +96,14 @@ def _order(scored: Scored) -> tuple[int, str, str]:
 def _score(request: RoutingRequest, candidate: Candidate) -> Scored:
     quality = candidate.quality(request.task)
     media = sum(count * candidate.media_tokens[kind] for kind, count in request.media.items())
-    input_bound = request.text_bytes + candidate.input_overhead_tokens + media
-    bound = candidate.price.bound(input_bound, request.choices * request.output_limit_tokens)
+    most_input = request.text_bytes + candidate.input_overhead_tokens + media
+    bound = candidate.price.bound(most_input, request.choices * request.output_limit_tokens)
     # What media make is known as a bound only.
     expected_input = -(-request.text_bytes // _BYTES_PER_TOKEN) + media
     expected_output = request.choices * min(request.output_limit_tokens, _TYPICAL_OUTPUT_TOKENS)
     expected_cost = candidate.price.cost(expected_input, expected_output)
     rejected = _rejection(request, candidate, quality, expected_input, bound)
-    return Scored(candidate, quality, expected_input, expected_cost, bound, rejected)
+    return Scored(candidate, quality, expected_input, most_input, expected_cost, bound, rejected)
 
 
 def _rejection(

@@ -25,6 +25,7 @@ class RoutingRequest:
         needs: capabilities that the request cannot do without.
         max_cost_nano_usd: the most that the caller lets a candidate cost, or None.
         models: models the caller restricts the choice to, sorted, or None.
+        clamp: whether the output limit may be lowered to what wallet and caps have left.
     """
 
     rule: Rule
@@ -39,6 +40,7 @@ class RoutingRequest:
     needs: tuple[str, ...] = ()
     max_cost_nano_usd: int | None = None
     models: tuple[str, ...] | None = None
+    clamp: bool = False
 
     def allows(self, model: str) -> bool:
         """Tell whether the caller lets a model answer: the pinned one, or one of those it names."""

@@ -16,6 +16,7 @@ class Caller:
     user_id: UUID | None
     default_floor: float
     default_max_output_tokens: int
+    baseline_model: str | None
 
 
 async def find_caller_by_key(api: DataApi, key_hash: bytes) -> Caller | None:
@@ -50,4 +51,5 @@ def _caller(rows: list[dict[str, str | float | None]]) -> Caller | None:
         user_id=UUID(str(row["user_id"])) if row["user_id"] else None,
         default_floor=float(row["default_floor"] or 0),
         default_max_output_tokens=int(row["default_max_output_tokens"] or 0),
+        baseline_model=str(row["baseline_model"]) if row["baseline_model"] else None,
     )

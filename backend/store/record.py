@@ -6,7 +6,7 @@ sent again until it is answered or its time is up.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 from uuid import UUID
 
 from backend.retries import record_with_retry
@@ -21,12 +21,13 @@ AttemptStatus = Literal["succeeded", "failed", "cut", "cancelled", "not_sent"]
 
 @dataclass(frozen=True, slots=True)
 class AttemptOpening:
-    """An attempt to be written before its call, and the most it can cost."""
+    """An attempt to be written before its call, and the most it can cost; it makes do with a bound down to the least."""
 
     inference_id: UUID
     candidate_id: UUID
     price_id: UUID
     bound_nano_usd: int
+    least_bound_nano_usd: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ class AttemptResult:
 
     inference_id: UUID
     status: AttemptStatus
+    output_limit_tokens: int
     http_calls: int
     duration_milliseconds: int
     http_status: int | None = None
@@ -68,7 +70,10 @@ class AttemptResult:
 
 @dataclass(frozen=True, slots=True)
 class DecisionOpening:
-    """A decision as it is opened: rule set, outcome and inference NULL."""
+    """A decision as it is opened: rule set, outcome and inference NULL.
+
+    ``metered_tokens`` are taken from the rate limits; what the call would have cost at the two prices is kept with it.
+    """
 
     id: UUID
     organization_id: UUID
@@ -81,26 +86,44 @@ class DecisionOpening:
     task: str
     stream: bool
     catalogue_version: int
+    metered_tokens: int
+    dearest_price_id: UUID | None
+    baseline_price_id: UUID | None
     routing_request: Mapping[str, Any]
     candidates: Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """The answer to an opening. ``outcome_status`` None: go ahead; else refused and completed, with the figures."""
+    """The answer to an opening. ``outcome_status`` None: go ahead; else refused and completed, with the figures.
+
+    ``bound_nano_usd`` is the attempt's, which may be lower than what was asked for; None where there is no attempt.
+    """
 
     outcome_status: str | None
     refusal: Mapping[str, Any]
+    bound_nano_usd: int | None
+
+    @classmethod
+    def from_record(cls, answer: Mapping[str, Any]) -> Self:
+        """Build it from the answer of the function that opened."""
+        return cls(answer["outcome_status"], answer["refusal"] or {}, answer["bound_nano_usd"])
 
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """A completed decision as it stands in the record. ``charge_nano_usd`` is what the tenant pays."""
+    """A completed decision as it stands in the record.
+
+    ``charge_nano_usd`` is what the tenant pays; the operator bears ``overrun_nano_usd``, what the provider charges beyond the
+    bound, and ``operator_loss_nano_usd``, what was due and could not be paid any more.
+    """
 
     outcome_status: str
     decision_rule: str
     inference_id: UUID | None
     charge_nano_usd: int
+    overrun_nano_usd: int
+    operator_loss_nano_usd: int
 
 
 class Record:
@@ -134,7 +157,7 @@ class Record:
             **(asdict(attempt) if attempt else {}),
         }
         answer = await self._one("insert_decisions", item, None if is_undone else self._retry_seconds)
-        return Opened(answer["outcome_status"], answer["refusal"] or {})
+        return Opened.from_record(answer)
 
     async def insert_attempt(
         self,
@@ -155,7 +178,7 @@ class Record:
             **asdict(attempt),
         }
         answer = await self._one("insert_attempts", item, None if is_undone else self._retry_seconds)
-        return Opened(answer["outcome_status"], answer["refusal"] or {})
+        return Opened.from_record(answer)
 
     async def complete_decision(
         self,
@@ -186,7 +209,14 @@ class Record:
             answer["decision_rule"],
             UUID(inference_id) if inference_id else None,
             answer["charge_nano_usd"],
+            answer["overrun_nano_usd"],
+            answer["operator_loss_nano_usd"],
         )
+
+    async def renew_leases(self, decisions: Sequence[UUID]) -> None:
+        """Renew the leases of those of the decisions that are open. Tried once."""
+        ids = [str(decision) for decision in decisions]
+        await self._api.call("renew_leases", {"decisions": ids, "lease_seconds": self._lease_seconds})
 
     async def sweep_decisions(self, batch_size: int) -> int:
         """Close up to ``batch_size`` decisions whose lease has run out; return how many. Tried once."""

@@ -24,6 +24,7 @@ create table public.agents (
     constraint agents_default_floor_check check (default_floor between 0 and 1),
     default_max_output_tokens bigint not null default 1024
     constraint agents_default_max_output_tokens_check check (default_max_output_tokens > 0),
+    baseline_model text,
     created_at timestamptz not null default now(),
     constraint agents_organization_id_id_key unique (organization_id, id),
     constraint agents_organization_id_name_key unique (organization_id, name)
@@ -33,6 +34,9 @@ comment on table public.agents is 'Workloads of an organization: what spends.';
 comment on column public.agents.default_floor is 'Quality floor of a request that names none, 0 to 1.';
 comment on column public.agents.default_max_output_tokens is
 'Output limit of a request that names none. It is sent to the provider, so that the reservation is a bound.';
+comment on column public.agents.baseline_model is
+'The model that the agent would call without a gateway: each decision keeps what it would have cost there. One that is not '
+'in the catalogue costs nobody knows what.';
 
 create table public.organization_members (
     organization_id uuid not null references public.organizations (id),

@@ -20,7 +20,7 @@ create table public.providers (
     constraint providers_usage_convention_check
     check (usage_convention in ('anthropic', 'deepseek', 'gemini', 'openai', 'xai')),
     refused_fields text [] not null
-    default '{models,plugins,prediction,provider,route,service_tier,transforms,web_search_options}',
+    default '{models,plugins,prediction,provider,route,service_tier,speed,transforms,web_search_options}',
     enabled boolean not null default true
 );
 

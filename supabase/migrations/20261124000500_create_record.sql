@@ -48,6 +48,15 @@ create table public.routing_outcomes (
     reserved_nano_usd bigint not null default 0
     constraint routing_outcomes_reserved_check check (reserved_nano_usd >= 0),
     charge_nano_usd bigint,
+    operator_loss_nano_usd bigint not null default 0
+    constraint routing_outcomes_operator_loss_check check (operator_loss_nano_usd >= 0),
+    metered_tokens bigint not null default 0
+    constraint routing_outcomes_metered_tokens_check check (metered_tokens >= 0),
+    dearest_price_id uuid,
+    dearest_cost_nano_usd bigint,
+    baseline_price_id uuid,
+    baseline_cost_nano_usd bigint,
+    swept_at timestamptz,
     constraint routing_outcomes_organization_id_id_key unique (organization_id, id),
     constraint routing_outcomes_one_caller_check check (num_nonnulls(api_key_id, user_id) <= 1),
     constraint routing_outcomes_agent_fkey
@@ -91,6 +100,16 @@ comment on column public.routing_outcomes.refusal is
 comment on column public.routing_outcomes.reserved_nano_usd is
 'What was set aside: the most the tenant can be charged. Held in the wallet while the decision is open.';
 
+comment on column public.routing_outcomes.operator_loss_nano_usd is
+'What the tenant owed and had no more when the completion came, after the sweep had released the reservation.';
+comment on column public.routing_outcomes.metered_tokens is
+'Tokens taken from the rate limits at the opening. What was not used of them is given back at the completion.';
+comment on column public.routing_outcomes.dearest_cost_nano_usd is
+'What the tokens of the linked attempt would have cost at dearest_price_id, the price of the dearest candidate that cleared. '
+'Likewise baseline_cost_nano_usd, at that of the agent''s baseline model. No foreign keys: price versions are never deleted.';
+comment on column public.routing_outcomes.swept_at is
+'When the sweep found its lease run out. A completion that comes later still says what became of it.';
+
 create table public.inferences (
     id uuid primary key,
     organization_id uuid not null,
@@ -107,6 +126,7 @@ create table public.inferences (
     check (status in ('open', 'succeeded', 'failed', 'cut', 'cancelled', 'not_sent', 'abandoned')),
     opened_at timestamptz not null default now(),
     finished_at timestamptz,
+    output_limit_tokens bigint,
     http_calls bigint not null default 0 constraint inferences_http_calls_check check (http_calls >= 0),
     http_status bigint,
     error_class text,
@@ -159,6 +179,8 @@ comment on column public.inferences.provider is 'As it was named at the time; th
 comment on column public.inferences.status is
 'cut: broke after content had reached the caller. not_sent: opened, but no call was made. '
 'abandoned: its process went away; the provider may still bill it.';
+comment on column public.inferences.output_limit_tokens is
+'The output limit that the provider was sent: less than what was asked for where the caller lets it be clamped.';
 comment on column public.inferences.http_calls is 'HTTP calls made: more than one where a 429 was retried.';
 comment on column public.inferences.input_tokens is
 'Token classes are disjoint: input without cache reads and writes, output without reasoning.';

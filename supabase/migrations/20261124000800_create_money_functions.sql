@@ -1,4 +1,4 @@
--- How money is held, settled and topped up. Private: the record's functions call these, inside their transactions.
+-- How money is held, settled, topped up, refunded and corrected. Private: the record's functions call these, inside their transactions.
 --
 -- The one rule of concurrency: whoever changes a wallet, a counter or the money of a decision first locks the wallet
 -- rows of the organizations concerned, in the order of their ids (private.lock_wallets), and takes the moment it writes
@@ -14,19 +14,26 @@ set statement_timeout = '60s';
 grant create on schema private, public to clearfloor_writer;
 set role clearfloor_writer;
 
--- How a decision moves money: what it holds more (or less), and what it is charged.
+-- How a decision moves money, and what it takes from the rate limits: what it holds more (or less), what it is charged
+-- (or given back), how many requests and tokens it takes (or returns). A hold may make do with
+-- `least_held_nano_usd`; null: with nothing less.
 create type private.movement as (
     decision_id uuid,
     organization_id uuid,
     agent_id uuid,
     opened_at timestamptz,
     held_nano_usd bigint,
-    charged_nano_usd bigint
+    least_held_nano_usd bigint,
+    charged_nano_usd bigint,
+    requests bigint,
+    tokens bigint
 );
 
-create type private.refusal as (
+-- What became of a hold: outcome_status null: taken, as much as held_nano_usd; else refused, with what the caller needs to
+-- know.
+create type private.verdict as (
     decision_id uuid,
-    organization_id uuid,
+    held_nano_usd bigint,
     outcome_status text,
     detail jsonb
 );
@@ -58,7 +65,7 @@ end
 $$;
 
 -- What movements add to each counter: those of every cap on the organization or the agent, in the window in which the
--- decision was opened. A movement of nothing concerns none.
+-- decision was opened, if that had not ended before the cap was set. A movement of nothing concerns none.
 create function private.counted(movements private.movement [])
 returns table (
     spend_cap_id uuid, window_start timestamptz, window_end timestamptz, organization_id uuid, held_nano_usd bigint,
@@ -88,15 +95,35 @@ begin
             on movement.organization_id = cap.organization_id
             and (cap.agent_id is null or cap.agent_id = movement.agent_id)
             and cap.window_kind = moments.window_kind
+            and cap.created_at < coalesce(moments.window_end, 'infinity')
         where movement.held_nano_usd <> 0 or movement.charged_nano_usd <> 0
         group by cap.id, moments.window_start, moments.window_end;
 end
 $$;
 
--- The one function that changes wallets and counters. The caller holds the wallets' locks, so that a counter cannot
--- appear between the look and the insert.
+-- What movements take from each rate limit: those of the organization and of the agent.
+create function private.metered(movements private.movement [])
+returns table (rate_limit_id uuid, requests bigint, tokens bigint)
+language plpgsql stable set search_path = pg_catalog, pg_temp as $$
+#variable_conflict use_column
+begin
+    return query
+        select bucket.id, sum(movement.requests)::bigint, sum(movement.tokens)::bigint
+        from unnest(movements) as movement
+        inner join public.rate_limits as bucket
+            on movement.organization_id = bucket.organization_id
+            and (bucket.agent_id is null or bucket.agent_id = movement.agent_id)
+        where movement.requests <> 0 or movement.tokens <> 0
+        group by bucket.id;
+end
+$$;
+
+-- The one function that changes wallets, counters and rate limits. The caller holds the wallets' locks, so that a counter
+-- cannot appear between the look and the insert.
 create function private.move(movements private.movement []) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
+declare
+    moment constant timestamptz := clock_timestamp();
 begin
     update public.wallets as wallet
     set
@@ -124,34 +151,59 @@ begin
             counted.spend_cap_id, counted.window_start, counted.organization_id, counted.held_nano_usd,
             counted.charged_nano_usd
         );
+
+    update public.rate_limits as bucket
+    set
+        requests_full_at = coalesce(
+            greatest(bucket.requests_full_at, moment)
+            + make_interval(secs => 60.0 * metered.requests / bucket.requests_per_minute),
+            bucket.requests_full_at
+        ),
+        tokens_full_at = coalesce(
+            greatest(bucket.tokens_full_at, moment)
+            + make_interval(secs => 60.0 * metered.tokens / bucket.tokens_per_minute),
+            bucket.tokens_full_at
+        )
+    from private.metered(movements) as metered
+    where bucket.id = metered.rate_limit_id;
 end
 $$;
 
--- Which organizations cannot take all of these holds together, with what the caller needs to know. A hold of nothing
--- fits everywhere: a free model works at zero balance and past a cap.
+-- The limits that cannot take all of these holds together: of which organization, how much money they would let through
+-- (-1: money is not what is missing) and what the caller needs to know. A hold of nothing fits every cap and wallet: a free
+-- model works at zero balance.
 create function private.shortfalls(holds private.movement [])
-returns table (organization_id uuid, outcome_status text, detail jsonb)
+returns table (organization_id uuid, available_nano_usd bigint, outcome_status text, detail jsonb)
 language plpgsql stable set search_path = pg_catalog, pg_temp as $$
 #variable_conflict use_column
+declare
+    moment constant timestamptz := clock_timestamp();
 begin
     return query
-        select counted.organization_id, 'rejected_cap' as outcome_status, jsonb_build_object(
-            'spend_cap_id', cap.id, 'window', cap.window_kind,
-            'scope', case when cap.agent_id is null then 'organization' else 'agent' end,
-            'cap_nano_usd', cap.limit_nano_usd, 'spent_nano_usd', coalesce(counter.charged_nano_usd, 0),
-            'held_nano_usd', coalesce(counter.held_nano_usd, 0), 'needed_nano_usd', counted.held_nano_usd,
-            'resets_at', counted.window_end
-        ) as detail
+        select
+            counted.organization_id, cap.limit_nano_usd - usage.taken_nano_usd, 'rejected_cap' as outcome_status,
+            jsonb_build_object(
+                'spend_cap_id', cap.id, 'window', cap.window_kind,
+                'scope', case when cap.agent_id is null then 'organization' else 'agent' end,
+                'cap_nano_usd', cap.limit_nano_usd, 'spent_nano_usd', coalesce(counter.charged_nano_usd, 0),
+                'held_nano_usd', coalesce(counter.held_nano_usd, 0), 'needed_nano_usd', counted.held_nano_usd,
+                'resets_at', counted.window_end
+            )
         from private.counted(holds) as counted
         inner join public.spend_caps as cap on counted.spend_cap_id = cap.id
         left join public.spend_counters as counter
             on counted.spend_cap_id = counter.spend_cap_id and counted.window_start = counter.window_start
-        where cap.limit_nano_usd - coalesce(counter.held_nano_usd + counter.charged_nano_usd, 0) < counted.held_nano_usd
+        cross join lateral (
+            select coalesce(counter.held_nano_usd + counter.charged_nano_usd, 0) as taken_nano_usd
+        ) as usage
+        where cap.limit_nano_usd - usage.taken_nano_usd < counted.held_nano_usd
         union all
-        select needed.organization_id, 'rejected_funds', jsonb_build_object(
-            'balance_nano_usd', coalesce(wallet.balance_nano_usd, 0), 'held_nano_usd', coalesce(wallet.held_nano_usd, 0),
-            'needed_nano_usd', needed.held_nano_usd
-        )
+        select
+            needed.organization_id, coalesce(wallet.balance_nano_usd - wallet.held_nano_usd, 0), 'rejected_funds',
+            jsonb_build_object(
+                'balance_nano_usd', coalesce(wallet.balance_nano_usd, 0),
+                'held_nano_usd', coalesce(wallet.held_nano_usd, 0), 'needed_nano_usd', needed.held_nano_usd
+            )
         from (
             select hold.organization_id, sum(hold.held_nano_usd)::bigint as held_nano_usd
             from unnest(holds) as hold
@@ -159,34 +211,70 @@ begin
             group by hold.organization_id
         ) as needed
         left join public.wallets as wallet on needed.organization_id = wallet.organization_id
-        where coalesce(wallet.balance_nano_usd - wallet.held_nano_usd, 0) < needed.held_nano_usd;
+        where coalesce(wallet.balance_nano_usd - wallet.held_nano_usd, 0) < needed.held_nano_usd
+        union all
+        select
+            bucket.organization_id, -1, 'rejected_rate', jsonb_build_object(
+                'rate_limit_id', bucket.id, 'scope', case when bucket.agent_id is null then 'organization' else 'agent' end,
+                'unit', unit.name, 'limit_per_minute', unit.per_minute, 'left', greatest(floor(unit.full_share), 0),
+                'needed', unit.needed,
+                -- What is more than a whole minute's worth never fits.
+                'resets_at', case
+                    when unit.needed <= unit.per_minute
+                        then moment + make_interval(secs => 60.0 * (unit.needed - unit.full_share) / unit.per_minute)
+                end
+            )
+        from private.metered(holds) as metered
+        inner join public.rate_limits as bucket on metered.rate_limit_id = bucket.id
+        cross join lateral (
+            select
+                item.*,
+                item.per_minute * (1 - extract(epoch from greatest(item.full_at - moment, interval '0')) / 60) as full_share
+            from (
+                values
+                ('requests', bucket.requests_per_minute, bucket.requests_full_at, metered.requests),
+                ('tokens', bucket.tokens_per_minute, bucket.tokens_full_at, metered.tokens)
+            ) as item (name, per_minute, full_at, needed)
+        ) as unit
+        where unit.needed > unit.full_share;
 end
 $$;
 
--- Takes the holds that fit, in the order of the decisions' ids (which is that of time), and returns the refusals. The
--- caller holds the wallets' locks.
+-- Takes the holds that fit, in the order of the decisions' ids (which is that of time), each whole or down to the least it
+-- makes do with, and returns a verdict on each. The caller holds the wallets' locks.
 --
--- Two paths with one outcome. Where the whole batch fits an organization's wallet and caps, it is taken in one step;
--- only near a limit are that organization's holds tried one by one, so that a small one behind a large one still fits.
-create function private.take_holds(holds private.movement []) returns setof private.refusal
+-- Two paths with one outcome. Where the whole batch fits an organization's limits, it is taken in one step; only near a
+-- limit are that organization's holds tried one by one, so that a small one behind a large one still fits.
+create function private.take_holds(holds private.movement []) returns setof private.verdict
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 declare
     tight constant uuid[] := array(select distinct shortfall.organization_id from private.shortfalls(holds) as shortfall);
     hold private.movement;
+    available bigint;
 begin
     perform private.move(array(select item from unnest(holds) as item where item.organization_id <> all(tight)));
+    return query
+        select item.decision_id, item.held_nano_usd, null::text, null::jsonb
+        from unnest(holds) as item where item.organization_id <> all(tight);
     for hold in
         select * from unnest(holds) as item where item.organization_id = any(tight) order by item.decision_id
     loop
+        available := (select min(shortfall.available_nano_usd) from private.shortfalls(array[hold]) as shortfall);
+        hold.held_nano_usd := case
+            when available is null then hold.held_nano_usd
+            when available >= hold.least_held_nano_usd then available
+            else coalesce(hold.least_held_nano_usd, hold.held_nano_usd)
+        end;
         -- A cap before the wallet: topping up would not help. Of caps the one that stands in the way for longest.
         return query
-            select hold.decision_id, shortfall.* from private.shortfalls(array[hold]) as shortfall
+            select hold.decision_id, 0::bigint, shortfall.outcome_status, shortfall.detail
+            from private.shortfalls(array[hold]) as shortfall
             order by
-                shortfall.outcome_status, shortfall.detail ->> 'resets_at' desc nulls first,
-                shortfall.detail ->> 'spend_cap_id'
+                shortfall.outcome_status, shortfall.detail ->> 'resets_at' desc nulls first, shortfall.detail::text
             limit 1;
         if not found then
             perform private.move(array[hold]);
+            return query select hold.decision_id, hold.held_nano_usd, null::text, null::jsonb;
         end if;
     end loop;
 end
@@ -227,40 +315,168 @@ begin
 end
 $$;
 
--- Puts funds into a wallet, once per entry id. Returns the balance.
-create function public.top_up_wallet(entry_id uuid, organization_id uuid, amount_nano_usd bigint, note text default '')
-returns bigint
-language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '4s' as $$
-#variable_conflict use_column
+-- Writes an entry of the operator's, once per id and kind, and moves what it moves. The caller holds the wallet's lock.
+create function private.enter(entry public.ledger_entries) returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 declare
-    organization constant uuid := top_up_wallet.organization_id;
-    amount constant bigint := top_up_wallet.amount_nano_usd;
+    known public.ledger_entries;
 begin
-    perform private.lock_wallets(array[organization]);
-    insert into public.ledger_entries (
-        id, organization_id, kind, debit_account, credit_account, amount_nano_usd, note
-    )
-    values (entry_id, organization, 'top_up', 'funding', 'wallet', amount, top_up_wallet.note)
-    on conflict (id, kind) do nothing;
-    if found then
-        update public.wallets set balance_nano_usd = balance_nano_usd + amount where organization_id = organization;
-    elsif not exists (
-        select from public.ledger_entries as entry
-        where entry.id = entry_id and entry.kind = 'top_up' and entry.organization_id = organization
-            and entry.amount_nano_usd = amount
-    ) then
-        raise exception 'The entry id % is taken by another top-up; nothing was added.', entry_id
-        using errcode = 'unique_violation', hint = 'An entry id stands for one top-up: use a new one.';
+    if entry.amount_nano_usd is null or entry.amount_nano_usd <= 0 then
+        raise exception 'The amount is % nano-USD; nothing was changed.', entry.amount_nano_usd
+        using errcode = 'invalid_parameter_value', hint = 'An amount is more than nothing.';
     end if;
-    return (select balance_nano_usd from public.wallets where organization_id = organization);
+    select * into known from public.ledger_entries where id = entry.id and kind = entry.kind;
+    if found then
+        if (known.organization_id, known.debit_account, known.amount_nano_usd, known.routing_outcome_id)
+            is distinct from (entry.organization_id, entry.debit_account, entry.amount_nano_usd, entry.routing_outcome_id) then
+            raise exception 'The entry id % is taken by another %; nothing was changed.', entry.id, entry.kind
+            using errcode = 'unique_violation', hint = 'An entry id stands for one entry: use a new one.';
+        end if;
+        return;
+    end if;
+    insert into public.ledger_entries select entry.*;
+    perform private.move(array[(
+        entry.routing_outcome_id, entry.organization_id, entry.agent_id, entry.opened_at, 0, null,
+        case when entry.credit_account = 'wallet' then -entry.amount_nano_usd else entry.amount_nano_usd end, 0, 0
+    )::private.movement]);
+end
+$$;
+
+-- Locks a wallet, or says that there is none.
+create function private.lock_wallet(organization_id uuid) returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
+begin
+    perform from public.wallets as wallet
+    where wallet.organization_id = lock_wallet.organization_id
+    for no key update;
+    if not found then
+        raise exception 'There is no organization %; nothing was changed.', lock_wallet.organization_id
+        using errcode = 'invalid_parameter_value', hint = 'Every organization has a wallet: look the id up in `organizations`.';
+    end if;
+end
+$$;
+
+create function private.balance(organization_id uuid) returns bigint
+language plpgsql stable set search_path = pg_catalog, pg_temp as $$
+begin
+    return (
+        select wallet.balance_nano_usd from public.wallets as wallet where wallet.organization_id = balance.organization_id
+    );
+end
+$$;
+
+create function public.top_up_wallet(
+    entry_id uuid, organization_id uuid, amount_nano_usd bigint, note text default '', actor text default ''
+) returns bigint
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '4s' as $$
+begin
+    perform private.lock_wallet(organization_id);
+    perform private.enter((
+        entry_id, organization_id, 'top_up', 'funding', 'wallet', amount_nano_usd, null, null, null, actor, note,
+        clock_timestamp()
+    )::public.ledger_entries);
+    return private.balance(organization_id);
 end
 $$;
 
 comment on function public.top_up_wallet is
 'Adds prepaid funds, nano-USD; idempotent by entry_id. Returns the wallet''s balance.';
 
--- Sets, changes or (limit null) removes a cap; returns its id. A new cap counts what its window has already spent, by the
--- ledger, which retention leaves alone, and holds, by the decisions that are open.
+create function public.refund_decision(
+    entry_id uuid, organization_id uuid, routing_outcome_id uuid, amount_nano_usd bigint, note text, actor text
+) returns bigint
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '4s' as $$
+declare
+    settlement public.ledger_entries;
+    refunded bigint;
+begin
+    perform private.lock_wallet(organization_id);
+    select * into settlement from public.ledger_entries as entry
+    where entry.id = refund_decision.routing_outcome_id and entry.kind = 'settlement'
+        and entry.organization_id = refund_decision.organization_id;
+    -- Without this very entry: sent again, it is weighed as it was the first time.
+    refunded := (
+        select coalesce(sum(entry.amount_nano_usd), 0) from public.ledger_entries as entry
+        where entry.kind = 'refund' and entry.routing_outcome_id = refund_decision.routing_outcome_id
+            and entry.id <> entry_id
+    );
+    if refunded + amount_nano_usd > coalesce(settlement.amount_nano_usd, 0) then
+        raise exception 'Decision % was charged % nano-USD, of which % are refunded; nothing was changed.',
+        routing_outcome_id, coalesce(settlement.amount_nano_usd, 0), refunded
+        using errcode = 'invalid_parameter_value', hint = 'A refund is at most what is left of the charge.';
+    end if;
+    perform private.enter((
+        entry_id, organization_id, 'refund', 'usage', 'wallet', amount_nano_usd, routing_outcome_id, settlement.agent_id,
+        settlement.opened_at, actor, note, clock_timestamp()
+    )::public.ledger_entries);
+    return private.balance(organization_id);
+end
+$$;
+
+comment on function public.refund_decision is
+'Gives back all or a part of what a decision was charged, nano-USD, to the wallet and to the caps of its windows; idempotent '
+'by entry_id. Returns the wallet''s balance.';
+
+create function public.correct_wallet(
+    entry_id uuid, organization_id uuid, amount_nano_usd bigint, note text, actor text
+) returns bigint
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '4s' as $$
+declare
+    is_gain constant boolean := amount_nano_usd > 0;
+    available bigint;
+begin
+    perform private.lock_wallet(organization_id);
+    available := (
+        select wallet.balance_nano_usd - wallet.held_nano_usd from public.wallets as wallet
+        where wallet.organization_id = correct_wallet.organization_id
+    );
+    if available + amount_nano_usd < 0 and not exists (
+        select from public.ledger_entries as entry where entry.id = entry_id and entry.kind = 'correction'
+    ) then
+        raise exception 'The wallet has % nano-USD that nothing holds; nothing was changed.', available
+        using errcode = 'invalid_parameter_value', hint = 'A correction takes at most that.';
+    end if;
+    perform private.enter((
+        entry_id, organization_id, 'correction', case when is_gain then 'operator' else 'wallet' end,
+        case when is_gain then 'wallet' else 'operator' end, abs(amount_nano_usd), null, null, null, actor, note,
+        clock_timestamp()
+    )::public.ledger_entries);
+    return private.balance(organization_id);
+end
+$$;
+
+comment on function public.correct_wallet is
+'Moves funds between the operator and a wallet, nano-USD: more than 0 gives, less takes; idempotent by entry_id. Not '
+'spending: no cap counts it. Returns the wallet''s balance.';
+
+-- Starts the counter of a new cap's current window with what that has already spent, by the ledger, which retention leaves
+-- alone, and holds, by the decisions that are open.
+create function private.count_from_the_books(cap_id uuid, current_window_start timestamptz) returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
+begin
+    insert into public.spend_counters (spend_cap_id, window_start, organization_id, held_nano_usd, charged_nano_usd)
+    select cap.id, current_window_start, cap.organization_id, sum(amounts.held), sum(amounts.charged)
+    from public.spend_caps as cap
+    cross join lateral (
+        select decision.agent_id, decision.opened_at, decision.reserved_nano_usd as held, 0 as charged
+        from public.routing_outcomes as decision
+        where decision.organization_id = cap.organization_id and decision.outcome_status is null
+        union all
+        select
+            entry.agent_id, entry.opened_at, 0,
+            case entry.kind when 'refund' then -entry.amount_nano_usd else entry.amount_nano_usd end
+        from public.ledger_entries as entry
+        where entry.organization_id = cap.organization_id and entry.kind in ('settlement', 'refund')
+            -- An entry is written after its decision was opened: what is older than the window cannot count.
+            and entry.created_at >= current_window_start
+    ) as amounts
+    where cap.id = cap_id and amounts.agent_id = coalesce(cap.agent_id, amounts.agent_id)
+        and amounts.opened_at >= current_window_start
+    group by cap.id;
+end
+$$;
+
+-- Sets, changes or (limit null) removes a cap; returns its id.
 create function public.set_spend_cap(cap_id uuid, organization_id uuid, agent_id uuid, window_kind text, limit_nano_usd bigint)
 returns uuid
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '4s' as $$
@@ -271,62 +487,83 @@ declare
     kind constant text := set_spend_cap.window_kind;
     most constant bigint := set_spend_cap.limit_nano_usd;
     known uuid;
+    moment timestamptz;
+    current_window_start timestamptz;
 begin
     if not exists (select from private.windows(now()) as slice where slice.window_kind = kind) then
         raise exception 'There is no window `%`; no cap was changed.', kind
         using errcode = 'invalid_parameter_value', hint = 'hour, day, month or lifetime.';
     end if;
-    perform private.lock_wallets(array[organization]);
+    perform private.lock_wallet(organization);
+    moment := clock_timestamp();
+    current_window_start := (
+        select slice.window_start from private.windows(moment) as slice where slice.window_kind = kind
+    );
     select id into known from public.spend_caps
     where organization_id = organization and agent_id is not distinct from scope_agent and window_kind = kind;
     if most is null then
         delete from public.spend_caps where id = known;
         return known;
     end if;
-    if known is not null then
-        update public.spend_caps set limit_nano_usd = most where id = known;
-        return known;
+    if known is null then
+        insert into public.spend_caps (id, organization_id, agent_id, window_kind, limit_nano_usd, created_at)
+        values (cap_id, organization, scope_agent, kind, most, moment)
+        returning id into known;
+        perform private.count_from_the_books(known, current_window_start);
     end if;
-    insert into public.spend_caps (id, organization_id, agent_id, window_kind, limit_nano_usd)
-    values (cap_id, organization, scope_agent, kind, most);
-
-    -- The windows of now and of the decisions that are still open: one opened before midnight may settle after it.
-    insert into public.spend_counters (spend_cap_id, window_start, organization_id, held_nano_usd, charged_nano_usd)
-    with moments as (
-        select clock_timestamp() as opened_at
-        union
-        select opened_at from public.routing_outcomes where organization_id = organization and outcome_status is null
-    ),
-    slices as (
-        select distinct slice.* from moments cross join lateral private.windows(moments.opened_at) as slice
-        where slice.window_kind = kind
-    ),
-    amounts as (
-        select opened_at, reserved_nano_usd as held, 0 as charged
-        from public.routing_outcomes
-        where organization_id = organization and outcome_status is null
-            and agent_id = coalesce(scope_agent, agent_id)
-        union all
-        select opened_at, 0, amount_nano_usd
-        from public.ledger_entries
-        where organization_id = organization and kind = 'settlement'
-            and agent_id = coalesce(scope_agent, agent_id)
-            -- An entry is written after its decision was opened: what is older than the oldest window cannot count.
-            and created_at >= (select min(window_start) from slices)
-    )
-    select cap_id, slices.window_start, organization, sum(amounts.held), sum(amounts.charged)
-    from slices
-    inner join amounts
-        on amounts.opened_at >= slices.window_start and amounts.opened_at < coalesce(slices.window_end, 'infinity')
-    group by slices.window_start;
-    return cap_id;
+    update public.spend_caps
+    set
+        limit_nano_usd = most,
+        set_at = moment,
+        taken_when_set_nano_usd = coalesce((
+            select counter.held_nano_usd + counter.charged_nano_usd from public.spend_counters as counter
+            where counter.spend_cap_id = known and counter.window_start = current_window_start
+        ), 0)
+    where id = known;
+    return known;
 end
 $$;
 
 comment on function public.set_spend_cap is
 'Sets the cap of a scope (agent_id null: the organization) and UTC window, nano-USD; null removes it. Returns its id.';
 
-grant execute on function public.top_up_wallet(uuid, uuid, bigint, text) to service_role;
+-- Sets, changes or (both null) removes a rate limit; returns its id. Buckets start full.
+create function public.set_rate_limit(
+    limit_id uuid, organization_id uuid, agent_id uuid, requests_per_minute bigint, tokens_per_minute bigint
+) returns uuid
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '4s' as $$
+#variable_conflict use_column
+declare
+    organization constant uuid := set_rate_limit.organization_id;
+    scope_agent constant uuid := set_rate_limit.agent_id;
+    requests constant bigint := set_rate_limit.requests_per_minute;
+    tokens constant bigint := set_rate_limit.tokens_per_minute;
+    known uuid;
+begin
+    perform private.lock_wallet(organization);
+    select id into known from public.rate_limits
+    where organization_id = organization and agent_id is not distinct from scope_agent;
+    if requests is null and tokens is null then
+        delete from public.rate_limits where id = known;
+    elsif known is not null then
+        update public.rate_limits set requests_per_minute = requests, tokens_per_minute = tokens where id = known;
+    else
+        insert into public.rate_limits (id, organization_id, agent_id, requests_per_minute, tokens_per_minute)
+        values (limit_id, organization, scope_agent, requests, tokens)
+        returning id into known;
+    end if;
+    return known;
+end
+$$;
+
+comment on function public.set_rate_limit is
+'Sets the requests and tokens a minute of a scope (agent_id null: the organization), null: no limit; both null removes it. '
+'Returns its id.';
+
+grant execute on function public.top_up_wallet(uuid, uuid, bigint, text, text) to service_role;
+grant execute on function public.refund_decision(uuid, uuid, uuid, bigint, text, text) to service_role;
+grant execute on function public.correct_wallet(uuid, uuid, bigint, text, text) to service_role;
+grant execute on function public.set_rate_limit(uuid, uuid, uuid, bigint, bigint) to service_role;
 grant execute on function public.set_spend_cap(uuid, uuid, uuid, text, bigint) to service_role;
 
 reset role;

@@ -3,7 +3,11 @@
 --     insert_decisions    -> open               decision + reservation + first attempt; or refused, and so completed
 --     insert_attempts     open -> open          previous attempt finished, reservation raised, next attempt written
 --     complete_decisions  open -> completed     last attempt finished, the made attempt linked, funds settled
+--     renew_leases        open -> open          while its process lives
 --     sweep_decisions     open -> abandoned     past its lease
+--
+-- A decision that was swept and goes on all the same (its process was only held up) is taken up again by the next call
+-- about it: abandoned -> open -> completed, with the funds that are left.
 --
 -- The first three take a JSON array and return one: an answer an item, in the items' order. An item succeeds or is
 -- refused alone: refusals are found by joins, not by exceptions (0.27 ms against 0.05 ms a row), and so are items that
@@ -22,7 +26,8 @@ set statement_timeout = '60s';
 grant create on schema private, public to clearfloor_writer;
 set role clearfloor_writer;
 
--- `place` is the item's in its batch, from 0.
+-- `place` is the item's in its batch, from 0. Where there is a `least_bound_nano_usd`, the attempt makes do with any bound from
+-- that up to `bound_nano_usd`: the answer says which it got.
 create type private.decision_opening as (
     place integer,
     id uuid,
@@ -40,7 +45,11 @@ create type private.decision_opening as (
     inference_id uuid,
     candidate_id uuid,
     price_id uuid,
-    bound_nano_usd bigint
+    bound_nano_usd bigint,
+    least_bound_nano_usd bigint,
+    metered_tokens bigint,
+    dearest_price_id uuid,
+    baseline_price_id uuid
 );
 
 create type private.attempt_opening as (
@@ -52,6 +61,7 @@ create type private.attempt_opening as (
     candidate_id uuid,
     price_id uuid,
     bound_nano_usd bigint,
+    least_bound_nano_usd bigint,
     passed_over jsonb,
     previous jsonb
 );
@@ -62,6 +72,7 @@ create type private.attempt_result as (
     routing_outcome_id uuid,
     inference_id uuid,
     status text,
+    output_limit_tokens bigint,
     http_calls bigint,
     http_status bigint,
     error_class text,
@@ -127,6 +138,7 @@ begin
     set
         status = result.status,
         finished_at = clock_timestamp(),
+        output_limit_tokens = result.output_limit_tokens,
         http_calls = coalesce(result.http_calls, 0),
         http_status = result.http_status,
         error_class = result.error_class,
@@ -171,15 +183,15 @@ begin
 end
 $$;
 
--- Completes open decisions: links the last attempt that was really made, releases the reservation and moves the charge
--- to the ledger. Where no attempt was made the rule says so; an override is for that case only and cannot hide one. The
--- tenant pays for the linked attempt, at most its bound, and nothing for what a fault of ours or a crash left. The caller
--- holds the wallets' locks.
+-- Completes open decisions: links the last attempt that was really made, releases the reservation, moves the charge to the
+-- ledger and gives back what was taken from the rate limits and not used. Where no attempt was made the rule says so; an
+-- override is for that case only and cannot hide one. The tenant pays for the linked attempt, at most its bound and what is
+-- reserved, and nothing for what a fault of ours or a crash left. The caller holds the wallets' locks.
 create function private.close_decisions(closings private.closing []) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 declare
     moment constant timestamptz := clock_timestamp();
-    closed private.movement[];
+    closed public.routing_outcomes[];
 begin
     update public.inferences as inference
     set status = 'abandoned', finished_at = moment
@@ -198,49 +210,116 @@ begin
             end,
             passed_over = decision.passed_over || coalesce(closing.passed_over, '[]'),
             refusal = coalesce(closing.refusal, decision.refusal),
-            charge_nano_usd = case
-                when closing.outcome_status in ('failed_other', 'abandoned') then 0
-                else coalesce(least(made.cost_nano_usd, made.bound_nano_usd), 0)
-            end
+            charge_nano_usd = least(due.amount_nano_usd, decision.reserved_nano_usd),
+            operator_loss_nano_usd = greatest(due.amount_nano_usd - decision.reserved_nano_usd, 0),
+            dearest_cost_nano_usd = private.cost_nano_usd(
+                (select price.tiers from public.prices as price where price.id = decision.dearest_price_id), made.used
+            ),
+            baseline_cost_nano_usd = private.cost_nano_usd(
+                (select price.tiers from public.prices as price where price.id = decision.baseline_price_id), made.used
+            )
         from unnest(closings) as closing
         left join lateral (
-            select inference.id, inference.cost_nano_usd, inference.bound_nano_usd
+            select
+                inference.id, inference.cost_nano_usd, inference.bound_nano_usd, (
+                    inference.input_tokens, inference.cache_read_tokens, inference.cache_write_tokens,
+                    inference.cache_write_1h_tokens, inference.output_tokens, inference.reasoning_tokens
+                )::private.tokens as used
             from public.inferences as inference
             where inference.routing_outcome_id = closing.decision_id and inference.status <> 'not_sent'
             order by inference.attempt_number desc
             limit 1
         ) as made on true
+        cross join lateral (
+            select case
+                when closing.outcome_status in ('failed_other', 'abandoned') then 0
+                else coalesce(least(made.cost_nano_usd, made.bound_nano_usd), 0)
+            end as amount_nano_usd
+        ) as due
         where decision.id = closing.decision_id and decision.outcome_status is null
         returning decision.*
     )
 
-    select array_agg(
-        (id, organization_id, agent_id, opened_at, -reserved_nano_usd, charge_nano_usd)::private.movement
-    )
-    into closed
-    from completed;
+    select array_agg(completed::public.routing_outcomes) into closed from completed;
 
-    perform private.move(closed);
+    perform private.move(array(
+        select (
+            decision.id, decision.organization_id, decision.agent_id, decision.opened_at, -decision.reserved_nano_usd, null,
+            decision.charge_nano_usd, 0,
+            -- What a crash has used nobody knows.
+            case when decision.outcome_status = 'abandoned' then 0 else used.tokens - decision.metered_tokens end
+        )::private.movement
+        from unnest(closed) as decision
+        cross join lateral (
+            select coalesce(sum(
+                inference.input_tokens + inference.cache_read_tokens + inference.cache_write_tokens
+                + inference.cache_write_1h_tokens + inference.output_tokens + inference.reasoning_tokens
+            ), 0) as tokens
+            from public.inferences as inference where inference.routing_outcome_id = decision.id
+        ) as used
+    ));
 
     insert into public.ledger_entries (
         id, organization_id, kind, debit_account, credit_account, amount_nano_usd, routing_outcome_id, agent_id, opened_at
     )
     select
-        movement.decision_id, movement.organization_id, 'settlement', 'wallet', 'usage', movement.charged_nano_usd,
-        movement.decision_id, movement.agent_id, movement.opened_at
-    from unnest(closed) as movement
-    where movement.charged_nano_usd > 0;
+        decision.id, decision.organization_id, entry.kind, entry.debit_account, 'usage', entry.amount_nano_usd, decision.id,
+        decision.agent_id, decision.opened_at
+    from unnest(closed) as decision
+    cross join lateral (
+        values
+        ('settlement', 'wallet', decision.charge_nano_usd), ('loss', 'operator', decision.operator_loss_nano_usd)
+    ) as entry (kind, debit_account, amount_nano_usd)
+    where entry.amount_nano_usd > 0;
+end
+$$;
+
+-- Opens decisions again that the sweep has closed and whose attempt is heard of after all. Their reservation was released:
+-- as much of it is held anew as the wallet and the caps of the opening's window have left, be it nothing. The caller
+-- holds the wallets' locks.
+create function private.reopen_swept(attempts uuid []) returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
+declare
+    swept constant public.routing_outcomes[] := array(
+        select decision
+        from public.inferences as inference
+        inner join public.routing_outcomes as decision on inference.routing_outcome_id = decision.id
+        where inference.id = any(attempts) and inference.status = 'abandoned'
+            and decision.outcome_status = 'abandoned' and decision.swept_at is not null
+    );
+    verdicts private.verdict[];
+begin
+    if cardinality(swept) = 0 then
+        return;
+    end if;
+    verdicts := array(select verdict from private.take_holds(array(
+        select (
+            decision.id, decision.organization_id, decision.agent_id, decision.opened_at, decision.reserved_nano_usd, 0, 0,
+            0, 0
+        )::private.movement
+        from unnest(swept) as decision
+    )) as verdict);
+
+    update public.routing_outcomes as decision
+    set outcome_status = null, completed_at = null, charge_nano_usd = null, reserved_nano_usd = verdict.held_nano_usd
+    from unnest(verdicts) as verdict
+    where decision.id = verdict.decision_id;
+
+    update public.inferences as inference
+    set status = 'open', finished_at = null
+    from unnest(swept) as decision
+    where inference.routing_outcome_id = decision.id and inference.id = any(attempts) and inference.status = 'abandoned';
 end
 $$;
 
 -- Refusals that have nothing to do with money: a key or membership that ended meanwhile, an agent switched off. One an
 -- item, the key before the agent: whoever holds a dead key need not learn more.
-create function private.caller_refusals(openings private.decision_opening []) returns setof private.refusal
+create function private.caller_refusals(openings private.decision_opening []) returns setof private.verdict
 language plpgsql stable set search_path = pg_catalog, pg_temp as $$
 begin
     return query
         select
-            opening.id, opening.organization_id,
+            opening.id, 0::bigint,
             case when key.id is null and member.user_id is null then 'rejected_key' else 'rejected_inactive' end,
             null::jsonb
         from unnest(openings) as opening
@@ -254,7 +333,7 @@ begin
 end
 $$;
 
--- Opens decisions. Answers: {id, outcome_status (null: open), refusal, error}. An error is `unknown_agent_or_price` (no
+-- Opens decisions. Answers: {id, outcome_status (null: open), bound_nano_usd, refusal, error}. An error is `unknown_agent_or_price` (no
 -- row is written) or `id_taken` (the decision is there, with another first attempt or bound).
 create function public.insert_decisions(items jsonb) returns jsonb
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '4s'
@@ -271,8 +350,7 @@ declare
     );
     moment timestamptz;
     fresh private.decision_opening[];
-    accepted private.decision_opening[];
-    refusals private.refusal[];
+    verdicts private.verdict[];
 begin
     perform private.lock_wallets(array(select opening.organization_id from unnest(openings) as opening));
     moment := clock_timestamp();
@@ -291,55 +369,54 @@ begin
             ))
         order by opening.id, opening.place
     );
-    refusals := array(select refusal from private.caller_refusals(fresh) as refusal);
-    refusals := refusals || array(
-        select refusal from private.take_holds(array(
+    verdicts := array(select verdict from private.caller_refusals(fresh) as verdict);
+    verdicts := verdicts || array(
+        select verdict from private.take_holds(array(
             select (
-                opening.id, opening.organization_id, opening.agent_id, moment, opening.bound_nano_usd, 0
+                opening.id, opening.organization_id, opening.agent_id, moment,
+                case when opening.inference_id is null then 0 else opening.bound_nano_usd end,
+                opening.least_bound_nano_usd, 0, 1, coalesce(opening.metered_tokens, 0)
             )::private.movement
             from unnest(fresh) as opening
-            where opening.inference_id is not null
-                and opening.id not in (select refusal.decision_id from unnest(refusals) as refusal)
-        )) as refusal
-    );
-    accepted := array(
-        select opening from unnest(fresh) as opening
-        where opening.id not in (select refusal.decision_id from unnest(refusals) as refusal)
+            where opening.id not in (select verdict.decision_id from unnest(verdicts) as verdict)
+        )) as verdict
     );
 
     insert into public.routing_outcomes (
         id, organization_id, agent_id, api_key_id, user_id, opened_at, lease_expires_at, requested_model,
         requested_rule, decision_rule, floor, task, stream, catalogue_version, routing_request, candidates,
-        passed_over, reserved_nano_usd, outcome_status, refusal, completed_at, charge_nano_usd
+        passed_over, reserved_nano_usd, metered_tokens, dearest_price_id, baseline_price_id, outcome_status, refusal,
+        completed_at, charge_nano_usd
     )
     select
         opening.id, opening.organization_id, opening.agent_id, opening.api_key_id, opening.user_id, moment,
         moment + make_interval(secs => opening.lease_seconds), opening.requested_model, opening.requested_rule,
-        case when refusal.decision_id is null then opening.requested_rule else 'failed_pre_dispatch' end,
+        case when verdict.outcome_status is null then opening.requested_rule else 'failed_pre_dispatch' end,
         opening.floor, opening.task, opening.stream, opening.catalogue_version,
         items -> opening.place -> 'routing_request', items -> opening.place -> 'candidates',
-        coalesce(items -> opening.place -> 'passed_over', '[]'),
-        case
-            when refusal.decision_id is null and opening.inference_id is not null then opening.bound_nano_usd else 0
-        end,
-        refusal.outcome_status, refusal.detail,
-        case when refusal.decision_id is not null then moment end,
-        case when refusal.decision_id is not null then 0 end
+        coalesce(items -> opening.place -> 'passed_over', '[]'), verdict.held_nano_usd,
+        case when verdict.outcome_status is null then coalesce(opening.metered_tokens, 0) else 0 end,
+        opening.dearest_price_id, opening.baseline_price_id, verdict.outcome_status, verdict.detail,
+        case when verdict.outcome_status is not null then moment end,
+        case when verdict.outcome_status is not null then 0 end
     from unnest(fresh) as opening
-    left join unnest(refusals) as refusal on opening.id = refusal.decision_id;
+    inner join unnest(verdicts) as verdict on opening.id = verdict.decision_id;
 
     perform private.insert_attempts(array(
         select (
             opening.place, opening.id, opening.organization_id, opening.lease_seconds, opening.inference_id,
-            opening.candidate_id, opening.price_id, opening.bound_nano_usd, null, null
+            opening.candidate_id, opening.price_id, verdict.held_nano_usd, null, null, null
         )::private.attempt_opening
-        from unnest(accepted) as opening
+        from unnest(fresh) as opening
+        inner join unnest(verdicts) as verdict on opening.id = verdict.decision_id
+        where verdict.outcome_status is null
     ));
 
     return (
         select coalesce(jsonb_agg(jsonb_build_object(
             'id', opening.id,
             'outcome_status', decision.outcome_status,
+            'bound_nano_usd', inference.bound_nano_usd,
             'refusal', decision.refusal,
             'error', case
                 when decision.id is null then 'unknown_agent_or_price'
@@ -352,7 +429,8 @@ begin
             on opening.id = decision.id and opening.organization_id = decision.organization_id
         left join public.inferences as inference
             on opening.inference_id = inference.id and opening.id = inference.routing_outcome_id
-            and opening.bound_nano_usd = inference.bound_nano_usd
+            and inference.bound_nano_usd
+            between coalesce(opening.least_bound_nano_usd, opening.bound_nano_usd) and opening.bound_nano_usd
     );
 end
 $$;
@@ -360,7 +438,7 @@ $$;
 comment on function public.insert_decisions is 'Opens decisions: record, reservation and first attempt in one transaction.';
 
 -- Goes on to the next attempt of open decisions.
--- Answers: {id, inference_id, opened, outcome_status, refusal, error}. `opened` is false where the reservation could not
+-- Answers: {id, inference_id, opened, bound_nano_usd, outcome_status, refusal, error}. `opened` is false where the reservation could not
 -- be raised, and the decision is then completed, or where it was completed before. An error is `unknown_decision`,
 -- `unknown_price`, or `unfit_attempt`: the previous attempt is not an open one of this decision that failed.
 create function public.insert_attempts(items jsonb) returns jsonb
@@ -375,10 +453,13 @@ declare
     moment timestamptz;
     fresh private.attempt_opening[];
     accepted private.attempt_opening[];
-    refusals private.refusal[];
+    verdicts private.verdict[];
 begin
     perform private.lock_wallets(array(select opening.organization_id from unnest(openings) as opening));
     moment := clock_timestamp();
+    perform private.reopen_swept(array(
+        select (opening.previous ->> 'inference_id')::uuid from unnest(openings) as opening
+    ));
 
     fresh := array(
         select distinct on (opening.decision_id) opening
@@ -400,19 +481,32 @@ begin
         )
         from unnest(fresh) as opening
     ));
-    refusals := array(
-        select refusal from private.take_holds(array(
+    -- What is reserved already serves the next attempt, too.
+    verdicts := array(
+        select verdict from private.take_holds(array(
             select (
                 decision.id, decision.organization_id, decision.agent_id, decision.opened_at,
-                greatest(opening.bound_nano_usd - decision.reserved_nano_usd, 0), 0
+                greatest(opening.bound_nano_usd - decision.reserved_nano_usd, 0),
+                case
+                    when opening.least_bound_nano_usd is not null
+                        then greatest(opening.least_bound_nano_usd - decision.reserved_nano_usd, 0)
+                end,
+                0, 0, 0
             )::private.movement
             from unnest(fresh) as opening
             inner join public.routing_outcomes as decision on opening.decision_id = decision.id
-        )) as refusal
+        )) as verdict
     );
     accepted := array(
-        select opening from unnest(fresh) as opening
-        where opening.decision_id not in (select refusal.decision_id from unnest(refusals) as refusal)
+        select (
+            opening.place, opening.decision_id, opening.organization_id, opening.lease_seconds, opening.inference_id,
+            opening.candidate_id, opening.price_id,
+            least(opening.bound_nano_usd, decision.reserved_nano_usd + verdict.held_nano_usd), null, opening.passed_over, null
+        )::private.attempt_opening
+        from unnest(fresh) as opening
+        inner join unnest(verdicts) as verdict on opening.decision_id = verdict.decision_id
+        inner join public.routing_outcomes as decision on opening.decision_id = decision.id
+        where verdict.outcome_status is null
     );
 
     update public.routing_outcomes as decision
@@ -427,10 +521,11 @@ begin
 
     perform private.close_decisions(array(
         select (
-            opening.decision_id, refusal.outcome_status, null, opening.passed_over, refusal.detail
+            opening.decision_id, verdict.outcome_status, null, opening.passed_over, verdict.detail
         )::private.closing
         from unnest(fresh) as opening
-        inner join unnest(refusals) as refusal on opening.decision_id = refusal.decision_id
+        inner join unnest(verdicts) as verdict on opening.decision_id = verdict.decision_id
+        where verdict.outcome_status is not null
     ));
 
     return (
@@ -438,6 +533,7 @@ begin
             'id', opening.decision_id,
             'inference_id', opening.inference_id,
             'opened', inference.id is not null and decision.outcome_status is null,
+            'bound_nano_usd', inference.bound_nano_usd,
             'outcome_status', decision.outcome_status,
             'refusal', decision.refusal,
             'error', case
@@ -452,7 +548,8 @@ begin
             on opening.decision_id = decision.id and opening.organization_id = decision.organization_id
         left join public.inferences as inference
             on opening.inference_id = inference.id and opening.decision_id = inference.routing_outcome_id
-            and opening.bound_nano_usd = inference.bound_nano_usd
+            and inference.bound_nano_usd
+            between coalesce(opening.least_bound_nano_usd, opening.bound_nano_usd) and opening.bound_nano_usd
         left join public.prices as price
             on opening.price_id = price.id and opening.candidate_id = price.candidate_id
     );
@@ -463,7 +560,8 @@ comment on function public.insert_attempts is
 'Finishes the previous attempt of open decisions, raises the reservation and writes the next attempt.';
 
 -- Completes decisions; completing twice is completing once.
--- Answers: {id, outcome_status, decision_rule, inference_id, charge_nano_usd, error}. An error is `unknown_decision`, or
+-- Answers: {id, outcome_status, decision_rule, inference_id, charge_nano_usd, overrun_nano_usd, operator_loss_nano_usd, error};
+-- the overrun is that of the linked attempt. An error is `unknown_decision`, or
 -- `unfit_attempt`: the attempt is not an open one of this decision, or one of the two succeeded and the other did not.
 create function public.complete_decisions(items jsonb) returns jsonb
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '4s'
@@ -480,6 +578,9 @@ declare
     fresh private.completion[];
 begin
     perform private.lock_wallets(array(select completion.organization_id from unnest(completions) as completion));
+    perform private.reopen_swept(array(
+        select (completion.attempt ->> 'inference_id')::uuid from unnest(completions) as completion
+    ));
 
     fresh := array(
         select distinct on (completion.id) completion
@@ -515,6 +616,8 @@ begin
             'decision_rule', decision.decision_rule,
             'inference_id', decision.inference_id,
             'charge_nano_usd', decision.charge_nano_usd,
+            'overrun_nano_usd', coalesce(linked.overrun_nano_usd, 0),
+            'operator_loss_nano_usd', decision.operator_loss_nano_usd,
             'error', case
                 when decision.id is null then 'unknown_decision'
                 when decision.outcome_status is null then 'unfit_attempt'
@@ -523,12 +626,37 @@ begin
         from unnest(completions) as completion
         left join public.routing_outcomes as decision
             on completion.id = decision.id and completion.organization_id = decision.organization_id
+        left join public.inferences as linked on decision.inference_id = linked.id
     );
 end
 $$;
 
 comment on function public.complete_decisions is
 'Finishes the last attempt of open decisions, links the one really made and settles, in one transaction.';
+
+-- Gives the decisions that are still open a new lease. Returns how many. Takes no wallet's lock: one that is being completed at this moment is
+-- passed over.
+create function public.renew_leases(decisions uuid [], lease_seconds bigint) returns bigint
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '4s'
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+declare
+    renewed bigint;
+begin
+    update public.routing_outcomes as decision
+    set lease_expires_at = clock_timestamp() + make_interval(secs => renew_leases.lease_seconds)
+    from (
+        select id from public.routing_outcomes
+        where id = any(decisions) and outcome_status is null
+        order by id
+        for no key update skip locked
+    ) as open
+    where decision.id = open.id;
+    get diagnostics renewed = row_count;
+    return renewed;
+end
+$$;
+
+comment on function public.renew_leases is 'Renews the leases of open decisions: whose process lives is not swept.';
 
 -- Closes up to `batch_size` decisions whose lease has run out, oldest first. Returns how many.
 create function public.sweep_decisions(batch_size integer) returns integer
@@ -558,7 +686,10 @@ begin
         where outcome_status is null and lease_expires_at < now() and organization_id = any(locked)
         order by lease_expires_at
         limit batch_size
+        -- One whose lease is being renewed at this moment lives.
+        for no key update skip locked
     );
+    update public.routing_outcomes set swept_at = clock_timestamp() where id = any(late);
     perform private.close_decisions(array(
         select (id, 'abandoned', null, null, null)::private.closing from unnest(late) as id
     ));
@@ -571,6 +702,7 @@ comment on function public.sweep_decisions is 'Closes what a crash left open pas
 grant execute on function public.insert_decisions(jsonb) to service_role;
 grant execute on function public.insert_attempts(jsonb) to service_role;
 grant execute on function public.complete_decisions(jsonb) to service_role;
+grant execute on function public.renew_leases(uuid [], bigint) to service_role;
 grant execute on function public.sweep_decisions(integer) to service_role;
 
 reset role;

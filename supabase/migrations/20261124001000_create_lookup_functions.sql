@@ -11,10 +11,12 @@ set role clearfloor_writer;
 create function public.find_caller_by_key(key_hash text)
 returns table (
     organization_id uuid, agent_id uuid, api_key_id uuid, user_id uuid, default_floor double precision,
-    default_max_output_tokens bigint
+    default_max_output_tokens bigint, baseline_model text
 )
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
-    select key.organization_id, key.agent_id, key.id, null::uuid, agent.default_floor, agent.default_max_output_tokens
+    select
+        key.organization_id, key.agent_id, key.id, null::uuid, agent.default_floor, agent.default_max_output_tokens,
+        agent.baseline_model
     from public.api_keys as key
     inner join public.agents as agent on key.agent_id = agent.id
     where key.key_hash = decode(find_caller_by_key.key_hash, 'hex')
@@ -29,12 +31,12 @@ comment on function public.find_caller_by_key is 'Resolves the SHA-256 (hex) of 
 create function public.find_caller_by_user(user_id uuid, organization_id uuid, agent text default null)
 returns table (
     organization_id uuid, agent_id uuid, api_key_id uuid, user_id uuid, default_floor double precision,
-    default_max_output_tokens bigint
+    default_max_output_tokens bigint, baseline_model text
 )
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
     select
         member.organization_id, agent.id, null::uuid, member.user_id, agent.default_floor,
-        agent.default_max_output_tokens
+        agent.default_max_output_tokens, agent.baseline_model
     from public.organization_members as member
     inner join public.agents as agent
         on member.organization_id = agent.organization_id

@@ -1,6 +1,6 @@
 -- Who can do what to which table and function: grants first, then the policies behind them, each shown on its own.
 begin;
-select plan(250);
+select plan(285);
 
 -- What each role is granted. A table or function that is missing here is found below.
 create temp table tables (table_name text primary key, tenant_column text, member text [], backend text [], writer text []);
@@ -12,6 +12,7 @@ insert into tables values
 ('wallets', 'organization_id', '{SELECT}', '{SELECT}', '{SELECT,INSERT,UPDATE}'),
 ('spend_caps', 'organization_id', '{SELECT}', '{SELECT}', '{SELECT,INSERT,UPDATE,DELETE}'),
 ('spend_counters', 'organization_id', '{SELECT}', '{SELECT}', '{SELECT,INSERT,UPDATE,DELETE}'),
+('rate_limits', 'organization_id', '{SELECT}', '{SELECT}', '{SELECT,INSERT,UPDATE,DELETE}'),
 ('ledger_entries', 'organization_id', '{SELECT}', '{SELECT}', '{SELECT,INSERT}'),
 ('routing_outcomes', 'organization_id', '{SELECT}', '{SELECT}', '{SELECT,INSERT,UPDATE}'),
 ('inferences', 'organization_id', '{SELECT}', '{SELECT}', '{SELECT,INSERT,UPDATE}'),
@@ -26,14 +27,20 @@ insert into tables values
 create temp table functions (signature text primary key, call text);
 insert into functions values
 ('complete_decisions(jsonb)', 'complete_decisions(''[]'')'),
+('correct_wallet(uuid,uuid,bigint,text,text)', 'correct_wallet(null, pg_temp.id(''acme''), 0, null, null)'),
 ('find_caller_by_key(text)', 'find_caller_by_key('''')'),
 ('find_caller_by_user(uuid,uuid,text)', 'find_caller_by_user(null, null)'),
+('gateway_invariants(timestamp with time zone,uuid)', 'gateway_invariants()'),
 ('insert_attempts(jsonb)', 'insert_attempts(''[]'')'),
 ('insert_decisions(jsonb)', 'insert_decisions(''[]'')'),
 ('read_catalogue(bigint)', 'read_catalogue()'),
-('set_spend_cap(uuid,uuid,uuid,text,bigint)', 'set_spend_cap(null, null, null, ''day'', null)'),
+('recompute_costs(timestamp with time zone)', 'recompute_costs()'),
+('refund_decision(uuid,uuid,uuid,bigint,text,text)', 'refund_decision(null, pg_temp.id(''acme''), null, 0, null, null)'),
+('renew_leases(uuid[],bigint)', 'renew_leases(''{}'', 0)'),
+('set_rate_limit(uuid,uuid,uuid,bigint,bigint)', 'set_rate_limit(null, pg_temp.id(''acme''), pg_temp.id(''acme agent''), null, null)'),
+('set_spend_cap(uuid,uuid,uuid,text,bigint)', 'set_spend_cap(null, pg_temp.id(''acme''), null, ''hour'', null)'),
 ('sweep_decisions(integer)', 'sweep_decisions(0)'),
-('top_up_wallet(uuid,uuid,bigint,text)', 'top_up_wallet(null, null, 0)');
+('top_up_wallet(uuid,uuid,bigint,text,text)', 'top_up_wallet(null, pg_temp.id(''acme''), 0)');
 grant select on tables, functions to public;
 
 -- Two organizations, each with a row in every table that tenants read, and a catalogue.
@@ -50,10 +57,12 @@ insert into public.api_keys (id, organization_id, agent_id, name, display_prefix
 select pg_temp.id(name || ' key'), pg_temp.id(name), pg_temp.id(name || ' agent'), name, 'cf_', sha256(name::bytea) from names;
 insert into public.spend_caps (id, organization_id, window_kind, limit_nano_usd)
 select pg_temp.id(name || ' cap'), pg_temp.id(name), 'day', 1 from names;
+insert into public.rate_limits (id, organization_id, requests_per_minute)
+select pg_temp.id(name || ' limit'), pg_temp.id(name), 1 from names;
 insert into public.spend_counters (spend_cap_id, window_start, organization_id)
 select pg_temp.id(name || ' cap'), now(), pg_temp.id(name) from names;
 insert into public.ledger_entries (id, organization_id, kind, debit_account, credit_account, amount_nano_usd)
-select pg_temp.id(name || ' entry'), pg_temp.id(name), 'correction', 'operator', 'usage', 1 from names;
+select pg_temp.id(name || ' entry'), pg_temp.id(name), 'top_up', 'funding', 'wallet', 1 from names;
 insert into public.providers (name, base_url) values ('pgtap', 'http://pgtap.example/v1');
 insert into public.models (name) values ('pgtap');
 insert into public.model_qualities values ('pgtap', 'general', 1, 'pgtap', '2026-01-01');
@@ -171,11 +180,13 @@ select is(
 from functions;
 set local role service_role;
 select lives_ok('select public.' || call, format('the backend can execute %s', signature))
-from functions where call not like 'top\_up%';
+from functions where call not like '%, 0%';
 select throws_ok(
-    'select public.top_up_wallet(null, null, 0)', '23502', null,
-    'the backend can execute top_up_wallet, and it is the ledger that refuses an entry without an id'
-);
+    'select public.' || call, '22023', 'The amount is 0 nano-USD; nothing was changed.',
+    format('the backend can execute %s, and it is the amount that is refused', signature)
+)
+from functions where call like '%, 0%' and signature not like 'renew%';
+
 set local role anon;
 select throws_ok(
     'select public.' || call, '42501', format('permission denied for function %s', split_part(signature, '(', 1)),

@@ -61,37 +61,8 @@ $$;
 -- Wallets that are not the sum of their ledger or hold other than the open reservations, and cap windows that
 -- hold or were charged other than their decisions. Always none.
 create function pg_temp.wrong_books() returns setof text language sql as $$
-    select format('wallet %s: %s, %s held', wallet.organization_id, wallet.balance_nano_usd, wallet.held_nano_usd)
-    from public.wallets as wallet
-    where wallet.organization_id in (pg_temp.id('acme'), pg_temp.id('zenith'))
-        and (wallet.balance_nano_usd, wallet.held_nano_usd) is distinct from (
-            (
-                select coalesce(sum(case when credit_account = 'wallet' then amount_nano_usd else -amount_nano_usd end), 0)
-                from public.ledger_entries
-                where organization_id = wallet.organization_id and 'wallet' in (debit_account, credit_account)
-            ),
-            (
-                select coalesce(sum(reserved_nano_usd), 0) from public.routing_outcomes
-                where organization_id = wallet.organization_id and outcome_status is null
-            )
-        )
-    union all
-    select format('cap %s from %s: %s', cap.id, moment.window_start, counted)
-    from public.spend_caps as cap
-    inner join lateral (
-        select
-            case when cap.window_kind = 'lifetime' then '-infinity' else date_trunc(cap.window_kind, opened_at, 'UTC') end,
-            coalesce(sum(reserved_nano_usd) filter (where outcome_status is null), 0),
-            coalesce(sum(charge_nano_usd), 0)
-        from public.routing_outcomes
-        where organization_id = cap.organization_id and agent_id = coalesce(cap.agent_id, agent_id)
-        group by 1
-    ) as moment (window_start, held, charged) on true
-    left join public.spend_counters as counted
-        on counted.spend_cap_id = cap.id and counted.window_start = moment.window_start
-    where cap.organization_id in (pg_temp.id('acme'), pg_temp.id('zenith'))
-        and (coalesce(counted.held_nano_usd, 0), coalesce(counted.charged_nano_usd, 0))
-            is distinct from (moment.held, moment.charged)
+    select concat_ws(' ', invariant, subject_id, detail) from public.gateway_invariants()
+    where organization_id in (pg_temp.id('acme'), pg_temp.id('zenith'))
 $$;
 
 -- What the backend sends to complete a decision whose attempt answered, at a cost of 10 + 2 * 3 = 16.
@@ -141,7 +112,8 @@ select is(
     public.complete_decisions(jsonb_build_array(pg_temp.completion('call'))),
     jsonb_build_array(jsonb_build_object(
         'id', pg_temp.id('call'), 'outcome_status', 'succeeded', 'decision_rule', 'cheapest_clearing_floor',
-        'inference_id', pg_temp.id('call attempt 1'), 'charge_nano_usd', 16, 'error', null
+        'inference_id', pg_temp.id('call attempt 1'), 'charge_nano_usd', 16, 'overrun_nano_usd', 0,
+        'operator_loss_nano_usd', 0, 'error', null
     )),
     'a decision is completed: its outcome, its rule, the inference that carried it out, and the charge'
 );

@@ -52,37 +52,8 @@ $$;
 -- Wallets that are not the sum of their ledger or hold other than the open reservations, and cap windows that
 -- hold or were charged other than their decisions. Always none.
 create function pg_temp.wrong_books() returns setof text language sql as $$
-    select format('wallet %s: %s, %s held', wallet.organization_id, wallet.balance_nano_usd, wallet.held_nano_usd)
-    from public.wallets as wallet
-    where wallet.organization_id in (pg_temp.id('acme'), pg_temp.id('zenith'))
-        and (wallet.balance_nano_usd, wallet.held_nano_usd) is distinct from (
-            (
-                select coalesce(sum(case when credit_account = 'wallet' then amount_nano_usd else -amount_nano_usd end), 0)
-                from public.ledger_entries
-                where organization_id = wallet.organization_id and 'wallet' in (debit_account, credit_account)
-            ),
-            (
-                select coalesce(sum(reserved_nano_usd), 0) from public.routing_outcomes
-                where organization_id = wallet.organization_id and outcome_status is null
-            )
-        )
-    union all
-    select format('cap %s from %s: %s', cap.id, moment.window_start, counted)
-    from public.spend_caps as cap
-    inner join lateral (
-        select
-            case when cap.window_kind = 'lifetime' then '-infinity' else date_trunc(cap.window_kind, opened_at, 'UTC') end,
-            coalesce(sum(reserved_nano_usd) filter (where outcome_status is null), 0),
-            coalesce(sum(charge_nano_usd), 0)
-        from public.routing_outcomes
-        where organization_id = cap.organization_id and agent_id = coalesce(cap.agent_id, agent_id)
-        group by 1
-    ) as moment (window_start, held, charged) on true
-    left join public.spend_counters as counted
-        on counted.spend_cap_id = cap.id and counted.window_start = moment.window_start
-    where cap.organization_id in (pg_temp.id('acme'), pg_temp.id('zenith'))
-        and (coalesce(counted.held_nano_usd, 0), coalesce(counted.charged_nano_usd, 0))
-            is distinct from (moment.held, moment.charged)
+    select concat_ws(' ', invariant, subject_id, detail) from public.gateway_invariants()
+    where organization_id in (pg_temp.id('acme'), pg_temp.id('zenith'))
 $$;
 
 -- Acme has 1000 and, besides the usual, keys and agents that have ended, a member and somebody who is none.
@@ -160,7 +131,9 @@ select is(pg_temp.wallet('acme'), '1000 of which 100 held', 'its reservation is 
 select is(
     public.insert_decisions(jsonb_build_array(pg_temp.opening('first'))),
     jsonb_build_array(
-        jsonb_build_object('id', pg_temp.id('first'), 'outcome_status', null, 'refusal', null, 'error', null)
+        jsonb_build_object(
+            'id', pg_temp.id('first'), 'outcome_status', null, 'bound_nano_usd', 100, 'refusal', null, 'error', null
+        )
     ),
     'a decision that is sent twice is answered in the same way'
 );

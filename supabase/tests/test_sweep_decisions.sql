@@ -1,6 +1,6 @@
 -- Sweeping what a crash left open: released, free, and named as what it is.
 begin;
-select plan(17);
+select plan(33);
 
 -- Ids are hashes of names: the same in every run, and nobody else's.
 create function pg_temp.id(name text) returns uuid language sql immutable return md5('clearfloor pgtap ' || name)::uuid;
@@ -61,37 +61,8 @@ $$;
 -- Wallets that are not the sum of their ledger or hold other than the open reservations, and cap windows that
 -- hold or were charged other than their decisions. Always none.
 create function pg_temp.wrong_books() returns setof text language sql as $$
-    select format('wallet %s: %s, %s held', wallet.organization_id, wallet.balance_nano_usd, wallet.held_nano_usd)
-    from public.wallets as wallet
-    where wallet.organization_id in (pg_temp.id('acme'), pg_temp.id('zenith'))
-        and (wallet.balance_nano_usd, wallet.held_nano_usd) is distinct from (
-            (
-                select coalesce(sum(case when credit_account = 'wallet' then amount_nano_usd else -amount_nano_usd end), 0)
-                from public.ledger_entries
-                where organization_id = wallet.organization_id and 'wallet' in (debit_account, credit_account)
-            ),
-            (
-                select coalesce(sum(reserved_nano_usd), 0) from public.routing_outcomes
-                where organization_id = wallet.organization_id and outcome_status is null
-            )
-        )
-    union all
-    select format('cap %s from %s: %s', cap.id, moment.window_start, counted)
-    from public.spend_caps as cap
-    inner join lateral (
-        select
-            case when cap.window_kind = 'lifetime' then '-infinity' else date_trunc(cap.window_kind, opened_at, 'UTC') end,
-            coalesce(sum(reserved_nano_usd) filter (where outcome_status is null), 0),
-            coalesce(sum(charge_nano_usd), 0)
-        from public.routing_outcomes
-        where organization_id = cap.organization_id and agent_id = coalesce(cap.agent_id, agent_id)
-        group by 1
-    ) as moment (window_start, held, charged) on true
-    left join public.spend_counters as counted
-        on counted.spend_cap_id = cap.id and counted.window_start = moment.window_start
-    where cap.organization_id in (pg_temp.id('acme'), pg_temp.id('zenith'))
-        and (coalesce(counted.held_nano_usd, 0), coalesce(counted.charged_nano_usd, 0))
-            is distinct from (moment.held, moment.charged)
+    select concat_ws(' ', invariant, subject_id, detail) from public.gateway_invariants()
+    where organization_id in (pg_temp.id('acme'), pg_temp.id('zenith'))
 $$;
 
 -- Expired decisions of other data are closed first, and other sweepers wait until the end of this file.
@@ -157,14 +128,89 @@ select is_empty(
     $$select from public.ledger_entries where organization_id = pg_temp.id('acme') and kind <> 'top_up'$$,
     'a sweep charges nothing'
 );
+select is(pg_temp.decision('alive', 'swept_at'), null, 'only what was swept says when');
+
+-- A process that was only held up completes what was swept, with the funds that are left: once, and in the window of the
+-- opening.
+create function pg_temp.complete_late(name text, result jsonb default '{}', status text default 'succeeded')
+returns jsonb language sql as $$
+    select (public.complete_decisions(jsonb_build_array(jsonb_build_object(
+        'id', pg_temp.id(name), 'organization_id', pg_temp.id('acme'), 'outcome_status', status,
+        'attempt', pg_temp.result(name || ' attempt 1') || '{"status": "succeeded", "error_class": null}' || result
+    ))) -> 0) - '{id,inference_id,decision_rule,overrun_nano_usd}'::text[]
+$$;
 select is(
-    public.complete_decisions(jsonb_build_array(jsonb_build_object(
-        'id', pg_temp.id('late'), 'organization_id', pg_temp.id('acme'), 'outcome_status', 'succeeded',
-        'attempt', pg_temp.result('late attempt 1')
-    ))) -> 0 ->> 'outcome_status',
-    'abandoned', 'a completion that comes after the sweep is told so'
+    pg_temp.complete_late('late'),
+    '{"outcome_status": "succeeded", "charge_nano_usd": 10, "operator_loss_nano_usd": 0, "error": null}',
+    'a completion that comes after the sweep says what became of the decision, and is paid for'
 );
-select is(pg_temp.wallet('acme'), '1000 of which 100 held', 'a completion that comes after the sweep moves no money');
+select is(pg_temp.wallet('acme'), '990 of which 100 held', 'it is charged and holds nothing');
+select is(
+    pg_temp.complete_late('late', '{"input_tokens": 90}'),
+    '{"outcome_status": "succeeded", "charge_nano_usd": 10, "operator_loss_nano_usd": 0, "error": null}',
+    'it is completed once, whatever comes after'
+);
+select isnt(pg_temp.decision('late', 'swept_at'), null, 'it still says that it was swept');
+select is_empty('select pg_temp.wrong_books()', 'after a late completion the books are right');
+do $$ begin perform public.correct_wallet(pg_temp.id('spent elsewhere'), pg_temp.id('acme'), -860, 'test', 'pgtap'); end $$;
+select is(
+    pg_temp.complete_late('later', '{"input_tokens": 70}'),
+    '{"outcome_status": "succeeded", "charge_nano_usd": 30, "operator_loss_nano_usd": 40, "error": null}',
+    'where the wallet has less left than is due, the rest is the operator''s loss'
+);
+select is(pg_temp.wallet('acme'), '100 of which 100 held', 'the decision that is alive keeps what it holds');
+select results_eq(
+    $$
+        select kind, debit_account, credit_account, amount_nano_usd from public.ledger_entries
+        where id = pg_temp.id('later') order by kind
+    $$,
+    $$values ('loss', 'operator', 'usage', 40::bigint), ('settlement', 'wallet', 'usage', 30)$$,
+    'the ledger has what was paid and what was lost'
+);
+select is(
+    pg_temp.complete_late('latest', status => 'cancelled') ->> 'outcome_status', 'abandoned',
+    'a decision that was swept without an attempt stays abandoned'
+);
+select is_empty('select pg_temp.wrong_books()', 'after a loss the books are right');
+
+-- A cap of the opening's window stands in the way of a late completion, too.
+do $$ begin perform public.top_up_wallet(pg_temp.id('more funds'), pg_temp.id('acme'), 1000); end $$;
+select is(
+    pg_temp.open(pg_temp.opening('capped', '{"lease_seconds": -1}'), pg_temp.opening('failing', '{"lease_seconds": -1}')),
+    array[null, null], 'two more are beyond their lease'
+);
+select is(public.sweep_decisions(10), 2, 'they are swept');
+do $$ begin perform public.set_spend_cap(pg_temp.id('cap'), pg_temp.id('acme'), pg_temp.id('acme agent'), 'hour', 145); end $$;
+select is(
+    pg_temp.complete_late('capped'),
+    '{"outcome_status": "succeeded", "charge_nano_usd": 5, "operator_loss_nano_usd": 5, "error": null}',
+    'where a cap has less left than is due, the rest is the operator''s loss'
+);
+select is(
+    public.insert_attempts(jsonb_build_array(jsonb_build_object(
+        'decision_id', pg_temp.id('failing'), 'organization_id', pg_temp.id('acme'), 'lease_seconds', 60,
+        'inference_id', pg_temp.id('failing attempt 2'), 'candidate_id', pg_temp.id('candidate'),
+        'price_id', pg_temp.id('price'), 'bound_nano_usd', 0, 'previous', pg_temp.result('failing attempt 1')
+    ))) -> 0 ->> 'opened',
+    'true', 'a swept decision goes on to its next attempt, where that fits'
+);
+select is(pg_temp.decision('failing', 'outcome_status'), null, 'it is open again');
+
+-- Who is alive renews its leases.
+select is(
+    public.renew_leases(array[pg_temp.id('alive'), pg_temp.id('late'), pg_temp.id('nobody')], 3600), 1::bigint,
+    'leases are renewed, of decisions that are open'
+);
+reset role;
+select results_eq(
+    $$
+        select id, lease_expires_at > now() + interval '59 minutes' from public.routing_outcomes
+        where id in (pg_temp.id('alive'), pg_temp.id('late')) order by 2
+    $$,
+    $$values (pg_temp.id('late'), false), (pg_temp.id('alive'), true)$$,
+    'an open decision has a new lease, a completed one has not'
+);
+set local role service_role;
 select is_empty('select pg_temp.wrong_books()', 'after all of this the books are right');
 
 select * from finish();

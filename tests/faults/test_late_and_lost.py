@@ -80,8 +80,8 @@ async def test_a_kill_in_mid_stream_is_swept(scene: Scene, dying_backend: Backen
     assert facts(await scene.completed()) == ("abandoned", RULE, 1, ["abandoned"])
 
 
-async def test_a_completion_after_the_sweep_delivers_its_answer_and_keeps_the_books(scene: Scene) -> None:
-    """As after a pause beyond the lease: the late completion cannot settle the decision a second time."""
+async def test_a_completion_after_the_sweep_is_settled_all_the_same(scene: Scene) -> None:
+    """As after a pause beyond the lease: what the sweep called abandoned was only late, and is paid for once."""
     (candidate,) = await scene.offer()
     await scene.script(candidate, STALL, default={"kind": "answer", "content": "42"})
     before = scene.wallet()
@@ -95,9 +95,56 @@ async def test_a_completion_after_the_sweep_delivers_its_answer_and_keeps_the_bo
     await scene.release(candidate)
     response = await answer
     assert response.json()["choices"][0]["message"]["content"] == "42"
-    assert response.headers["x-clearfloor-cost-usd"] == "0"
-    assert scene.decision() == swept
-    assert scene.wallet() == before
+    decision = scene.decision()
+    assert facts(decision) == ("succeeded", RULE, 1, ["succeeded"])
+    assert (decision["id"], decision["swept_at"] is not None) == (swept["id"], True)
+    assert decision["charge_nano_usd"] > decision["operator_loss_nano_usd"] == 0
+    assert float(response.headers["x-clearfloor-cost-usd"]) > 0
+    assert scene.wallet() == (before[0] - decision["charge_nano_usd"], before[1])
+
+
+async def test_a_process_that_is_stopped_past_its_lease_settles_late(
+    scene: Scene, dying_backend: BackendProcess
+) -> None:
+    """Once, within what wallet and caps have left; what is missing is the operator's loss."""
+    (candidate,) = await scene.offer()
+    await scene.script(candidate, STALL, default={"kind": "answer", "content": "42"})
+    answer = scene.start(scene.chat())
+    await scene.until_called(candidate)
+    dying_backend.pause()
+    swept = await scene.completed()
+    assert facts(swept) == ("abandoned", RULE, 1, ["abandoned"])
+    scene.rows.cap(scene.tenant.organization_id, None, 1000, window="hour")
+    dying_backend.resume()
+    await scene.release(candidate)
+    assert (await answer).status_code == 200
+    decision = scene.decision()
+    cost = decision["attempts"][0]["cost_nano_usd"]
+    assert facts(decision) == ("succeeded", RULE, 1, ["succeeded"])
+    assert (decision["charge_nano_usd"], decision["operator_loss_nano_usd"]) == (1000, cost - 1000)
+    assert await scene.called(candidate) == [1]
+    assert f"Decision {decision['id']} was completed late" in dying_backend.log()
+
+
+async def test_a_stream_that_outlives_its_lease_is_not_swept(scene: Scene) -> None:
+    """Its process renews the lease for as long as it lives."""
+    (candidate,) = await scene.offer()
+    await scene.script(candidate, {"kind": "stall", "after_chunks": 1})
+    response = await scene.open_stream()
+    pieces = response.aiter_text()
+    await first_content(pieces)
+    opened = scene.decision()
+
+    async def renewed_past_the_first_lease() -> bool:
+        (moment,) = scene.rows.query("select clock_timestamp() as now")
+        return bool(moment["now"] > opened["lease_expires_at"])
+
+    await eventually(renewed_past_the_first_lease, "the first lease is over")
+    decision = scene.decision()
+    assert decision["outcome_status"] is None
+    assert decision["lease_expires_at"] > opened["lease_expires_at"]
+    await response.aclose()
+    assert (await scene.completed())["swept_at"] is None
 
 
 async def test_sigterm_lets_a_stream_finish_and_settles_it(

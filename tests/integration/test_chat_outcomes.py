@@ -6,6 +6,7 @@ import pytest
 
 from backend.stack.ports import HOST, free_port
 from backend.stack.stack import Stack
+from backend.units import usd
 from tests.support.backend_process import BackendProcess
 from tests.support.gateway_fixtures import CATALOGUE_REFRESH_SECONDS
 from tests.support.scene import Behaviour, Scene, contents, error_code, events, facts, open_scene
@@ -191,8 +192,8 @@ async def test_an_answer_without_usage_is_settled_by_an_estimate(scene: Scene, *
     assert attempt["input_tokens"] > 0
 
 
-async def test_usage_beyond_the_bound_is_the_operators_overrun(scene: Scene) -> None:
-    """The tenant pays what was reserved and no more; cost and overrun are recorded apart."""
+async def test_usage_beyond_the_bound_is_the_operators_overrun(scene: Scene, backend: BackendProcess) -> None:
+    """The tenant pays what was reserved and no more; cost and overrun are recorded apart, and the log warns."""
     (candidate,) = await scene.offer()
     await scene.script(
         candidate, default={"kind": "answer", "usage": {"prompt_tokens": 10**6, "completion_tokens": 10**6}}
@@ -203,6 +204,7 @@ async def test_usage_beyond_the_bound_is_the_operators_overrun(scene: Scene) -> 
     assert decision["charge_nano_usd"] == decision["reserved_nano_usd"] == attempt["bound_nano_usd"]
     assert attempt["cost_nano_usd"] == 1_500_000_000
     assert attempt["overrun_nano_usd"] == attempt["cost_nano_usd"] - attempt["bound_nano_usd"] > 0
+    assert f"Decision {decision['id']} cost {usd(attempt['overrun_nano_usd'])} USD more than" in backend.log()
 
 
 @pytest.mark.parametrize("reported", [2**63 - 1, -5, "many", None, [1]])

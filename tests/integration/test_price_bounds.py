@@ -68,6 +68,23 @@ def test_no_report_within_the_stated_bound_costs_more_than_was_reserved(
     assert cost(connection, price, tokens) <= bound
 
 
+@given(price=tiers(), input_tokens=TOKENS, nano_usd=st.integers(0, 10**16))
+def test_what_is_affordable_is_within_the_amount_and_a_token_more_is_not(
+    price: tuple[PriceTier, ...], input_tokens: int, nano_usd: int
+) -> None:
+    """A clamped call costs at most what it was granted, and is not clamped further than it must be."""
+    version = Price(UUID(int=1), price)
+    affordable = version.affordable_output(nano_usd, input_tokens)
+    if affordable is None:
+        assert version.bound(input_tokens, 10**9) == version.bound(input_tokens, 0)
+        return
+    assert version.bound(input_tokens, max(affordable, 0) + 1) > nano_usd
+    if affordable >= 0:
+        assert (
+            version.bound(input_tokens, affordable) <= nano_usd or version.bound(input_tokens, 0) > nano_usd
+        )
+
+
 @given(price=tiers(), input_tokens=TOKENS, output_tokens=TOKENS)
 def test_routing_and_the_ledger_agree_on_what_plain_tokens_cost(
     connection: Connection, price: tuple[PriceTier, ...], input_tokens: int, output_tokens: int

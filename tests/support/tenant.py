@@ -141,6 +141,24 @@ class Rows:
             limit=limit_nano_usd,
         )
 
+    def rate_limit(
+        self,
+        organization_id: UUID,
+        agent_id: UUID | None,
+        *,
+        requests: int | None = None,
+        tokens: int | None = None,
+    ) -> None:
+        """Set the requests and tokens a minute."""
+        self.query(
+            "select public.set_rate_limit(%(limit)s, %(organization)s, %(agent)s, %(requests)s, %(tokens)s)",
+            limit=uuid7(),
+            organization=organization_id,
+            agent=agent_id,
+            requests=requests,
+            tokens=tokens,
+        )
+
     def provider(self, base_url: str, **columns: object) -> str:
         """Make a provider."""
         name = f"provider-{uuid7().hex}"

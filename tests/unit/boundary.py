@@ -195,7 +195,13 @@ class Postgrest:
     def _answer(self, function: str, parameters: Json) -> Any:  # JSON
         if function == "insert_decisions":
             return [
-                {"id": i["id"], "outcome_status": None, "refusal": None, "error": None}
+                {
+                    "id": i["id"],
+                    "outcome_status": None,
+                    "bound_nano_usd": i.get("bound_nano_usd"),
+                    "refusal": None,
+                    "error": None,
+                }
                 for i in parameters["items"]
             ]
         if function == "insert_attempts":
@@ -203,6 +209,7 @@ class Postgrest:
                 {
                     "id": i["decision_id"],
                     "opened": True,
+                    "bound_nano_usd": i["bound_nano_usd"],
                     "outcome_status": None,
                     "refusal": None,
                     "error": None,
@@ -221,6 +228,8 @@ class Postgrest:
             "decision_rule": "cheapest_clearing_floor" if made else item["decision_rule_override"],
             "inference_id": made,
             "charge_nano_usd": CHARGE_NANO_USD if made else 0,
+            "overrun_nano_usd": 0,
+            "operator_loss_nano_usd": 0,
         }
 
 

@@ -48,6 +48,7 @@ def caller(**changes: Any) -> Caller:  # fields are of many types
         "user_id": None,
         "default_floor": 0.7,
         "default_max_output_tokens": 1024,
+        "baseline_model": None,
     }
     return Caller(**{**fields, **changes})
 
@@ -145,6 +146,9 @@ def order(
         task=request.task,
         stream=stream,
         catalogue_version=snapshot.version,
+        metered_tokens=1124,
+        dearest_price_id=None,
+        baseline_price_id=None,
         routing_request=request.to_record(),
         candidates=ranking.to_record(),
     )
@@ -158,6 +162,7 @@ def order(
         "output_limit_tokens": request.output_limit_tokens,
         "wants_usage": False,
         "may_fail_over": True,
+        "may_clamp": request.clamp,
     }
     return Order(**{**fields, **changes})
 

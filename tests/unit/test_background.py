@@ -10,8 +10,9 @@ import pytest
 from backend.api.identity import Identities
 from backend.api.parts import LiveCatalogue, Parts
 from backend.api.tokens import TokenVerifier
-from backend.background import refresh_catalogue, repeat, sweep
+from backend.background import refresh_catalogue, renew_leases, repeat, sweep
 from backend.errors import StoreUnavailableError
+from backend.ids import uuid7
 from backend.store.client import RecordError
 from tests.unit.boundary import Gateway
 from tests.unit.samples import Json, candidate, catalogue
@@ -69,12 +70,46 @@ async def test_the_last_catalogue_serves_while_it_cannot_be_read(
     assert asked == [None, 7, 7]
 
 
-async def test_the_sweep_goes_on_until_a_batch_is_not_full(gateway: Gateway) -> None:
+async def test_the_sweep_goes_on_until_a_batch_is_not_full(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A crash may have left more than one batch."""
     size = gateway.settings.sweep_batch_size
     gateway.postgrest.scripts["sweep_decisions"] = [size, size, size - 1]
-    await sweep(parts_of(gateway))
+    parts, started = parts_of(gateway), time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: started + gateway.settings.lease_seconds + 1)
+    await sweep(parts)
     assert gateway.postgrest.calls == [("sweep_decisions", {"batch_size": size})] * 3
+
+
+async def test_the_sweep_waits_for_a_whole_lease_after_the_start(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After an outage of everything others may be about to renew theirs."""
+    parts, now = parts_of(gateway), time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    gateway.postgrest.scripts["sweep_decisions"] = [0]
+    now += gateway.settings.lease_seconds - 1
+    await sweep(parts)
+    assert not gateway.postgrest.calls
+    now += 1
+    await sweep(parts)
+    assert len(gateway.postgrest.calls) == 1
+
+
+async def test_the_leases_of_what_is_open_are_renewed(gateway: Gateway) -> None:
+    """All in one call; with nothing open there is none."""
+    parts, ids = parts_of(gateway), [uuid7(), uuid7()]
+    await renew_leases(parts)
+    assert not gateway.postgrest.calls
+    for decision_id in ids:
+        gateway.completions.expect(decision_id)
+    gateway.postgrest.scripts["renew_leases"] = [2]
+    await renew_leases(parts)
+    (sent,) = gateway.postgrest.calls
+    assert sent[0] == "renew_leases"
+    assert sorted(sent[1]["decisions"]) == sorted(str(decision_id) for decision_id in ids)
+    assert sent[1]["lease_seconds"] == gateway.settings.lease_seconds
 
 
 async def test_the_sweep_waits_for_a_whole_lease_after_the_record_was_away(

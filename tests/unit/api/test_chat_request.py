@@ -57,6 +57,8 @@ def asked(sent: bytes, **agent: object) -> RoutingRequest:
         (content(messages=[{"content": 7}]), "messages.0.content"),
         (content(messages=[{"content": [{"type": 7}]}]), "messages.0.content.0.type"),
         (content(tools={}), "tools"),
+        (content(tools=[{"type": "web_search"}]), "tools.0.type"),
+        (content({"clamp": "yes"}), "clearfloor.clamp"),
         (content(response_format="json_object"), "response_format"),
         (content(modalities=["text", 7]), "modalities.1"),
         (content(n=0), "n"),

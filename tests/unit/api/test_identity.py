@@ -42,6 +42,7 @@ def row(**changes: object) -> Json:
         "user_id": None,
         "default_floor": 0.7,
         "default_max_output_tokens": 1024,
+        "baseline_model": None,
         **changes,
     }
 

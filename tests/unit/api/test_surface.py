@@ -38,6 +38,7 @@ CALLER = {
     "user_id": None,
     "default_floor": 0.7,
     "default_max_output_tokens": 1024,
+    "baseline_model": None,
 }
 
 
@@ -96,6 +97,7 @@ async def test_an_answer_is_the_provider_s_with_the_decision_s_facts_in_its_head
         "quality": "0.8",
         "floor": "0.7",
         "attempts": "1",
+        "clamped-max-tokens": "none",
         "cost-usd": "0.0000028",
     }
     assert {name for name in response.headers if name.startswith("x-clearfloor")} == set(EXPOSED_HEADERS)
@@ -140,6 +142,7 @@ async def test_a_failure_has_the_decision_s_facts_and_costs_nothing(backend: Bac
         "quality": "none",
         "floor": "0.7",
         "attempts": "2",
+        "clamped-max-tokens": "none",
         "cost-usd": "0",
     }
     assert response.headers["x-should-retry"] == "false"

@@ -10,7 +10,7 @@ from backend.errors import StoreUnavailableError
 from backend.ids import uuid7
 from backend.store.record import Completed
 
-COMPLETED = Completed("succeeded", "cheapest_clearing_floor", None, 1)
+COMPLETED = Completed("succeeded", "cheapest_clearing_floor", None, 1, 0, 0)
 LONG_SECONDS = 60.0
 
 

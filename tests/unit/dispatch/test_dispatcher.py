@@ -68,7 +68,7 @@ async def test_the_cheapest_candidate_answers(gateway: Gateway) -> None:
     """One row is opened, one call made, one completion sent, in this order."""
     gateway.script_each(POOL, answered("Hi."), answered(), answered())
     delivery = await served(gateway)
-    assert (delivery.scored.candidate.model, delivery.attempts) == ("model-1", 1)
+    assert (delivery.attempt.scored.candidate.model, delivery.attempts) == ("model-1", 1)
     assert delivery.completed is not None
     assert gateway.providers.called == [CHEAP["upstream_model"]]
     assert [function for function, _ in gateway.postgrest.calls] == ["insert_decisions", "complete_decisions"]
@@ -145,7 +145,7 @@ async def test_a_candidate_that_fails_is_followed_by_the_next(
     """Its failure is recorded with the opening of the next attempt."""
     gateway.script_each(POOL, reply, answered(), answered())
     delivery = await served(gateway)
-    assert (delivery.scored.candidate.model, delivery.attempts) == ("model-2", 2)
+    assert (delivery.attempt.scored.candidate.model, delivery.attempts) == ("model-2", 2)
     (opening,) = gateway.postgrest.sent("insert_attempts")
     previous = opening["previous"]
     assert (previous["status"], previous["error_class"], previous["http_status"]) == (
@@ -187,7 +187,7 @@ async def test_three_429s_fail_over_and_let_the_candidate_cool_down(
     """For as long as the settings say, since the provider named no time."""
     gateway.script_each(POOL, refused(429), answered(), answered())
     delivery = await served(gateway)
-    assert (delivery.scored.candidate.model, waits) == ("model-2", [0.5, 2.0])
+    assert (delivery.attempt.scored.candidate.model, waits) == ("model-2", [0.5, 2.0])
     assert gateway.providers.called == [CHEAP["upstream_model"]] * 3 + [MIDDLE["upstream_model"]]
     previous = gateway.postgrest.sent("insert_attempts")[0]["previous"]
     assert (previous["http_calls"], previous["error_class"], previous["http_status"]) == (
@@ -204,7 +204,7 @@ async def test_a_retry_after_of_60_makes_one_call_cools_down_and_fails_over(wait
     gateway = Gateway(lambda: now[0])
     gateway.script(CHEAP, refused(429, retry_after="60"), answered())
     gateway.script(MIDDLE, answered())
-    assert (await served(gateway)).scored.candidate.model == "model-2"
+    assert (await served(gateway)).attempt.scored.candidate.model == "model-2"
     assert (gateway.providers.called, waits) == ([CHEAP["upstream_model"], MIDDLE["upstream_model"]], [])
     previous = gateway.postgrest.sent("insert_attempts")[0]["previous"]
     assert (previous["http_calls"], previous["retry_after_seconds"], previous["cooldown_seconds"]) == (
@@ -214,9 +214,9 @@ async def test_a_retry_after_of_60_makes_one_call_cools_down_and_fails_over(wait
     )
     now[0] += 59.9
     passed_over = await served(gateway)
-    assert (passed_over.scored.candidate.model, passed_over.attempts) == ("model-2", 1)
+    assert (passed_over.attempt.scored.candidate.model, passed_over.attempts) == ("model-2", 1)
     now[0] += 0.1
-    assert (await served(gateway)).scored.candidate.model == "model-1"
+    assert (await served(gateway)).attempt.scored.candidate.model == "model-1"
 
 
 @pytest.mark.parametrize(
@@ -227,7 +227,7 @@ async def test_only_a_refused_key_or_account_lets_the_candidate_cool_down(
 ) -> None:
     """Until an operator has had time to look. What may be about one request takes nobody else's candidate away."""
     gateway.script_each(POOL, refused(status), answered(), answered())
-    assert (await served(gateway)).scored.candidate.model == "model-2"
+    assert (await served(gateway)).attempt.scored.candidate.model == "model-2"
     cooling = gateway.cooldowns.remaining_seconds(UUID(CHEAP["id"])) > 0
     assert cooling == cools_down
 
@@ -320,7 +320,16 @@ async def test_nobody_clearing_the_floor_completes_the_decision_by_that_rule(gat
 
 def opened_as(outcome_status: str, **refusal: object) -> list[Json]:
     """Script a refusal by the record."""
-    return [{"id": None, "outcome_status": outcome_status, "refusal": refusal or None, "error": None}]
+    return [
+        {
+            "id": None,
+            "opened": False,
+            "bound_nano_usd": None,
+            "outcome_status": outcome_status,
+            "refusal": refusal or None,
+            "error": None,
+        }
+    ]
 
 
 FUNDS = {"needed_nano_usd": 5_000_000_000, "balance_nano_usd": 3_000_000_000, "held_nano_usd": 1_000_000_000}
@@ -380,9 +389,7 @@ async def test_a_cap_says_when_it_resets(gateway: Gateway) -> None:
 async def test_a_refused_higher_reservation_ends_the_failover(gateway: Gateway) -> None:
     """The dearer candidate is not called; the decision was completed by the refusal."""
     gateway.script_each(POOL, refused(500), answered(), answered())
-    gateway.postgrest.scripts["insert_attempts"] = [
-        [{"id": None, "opened": False, "outcome_status": "rejected_funds", "refusal": FUNDS, "error": None}]
-    ]
+    gateway.postgrest.scripts["insert_attempts"] = [opened_as("rejected_funds", **FUNDS)]
     error = await failure(gateway)
     assert isinstance(error, InsufficientFundsError)
     assert error.attempts == 1
@@ -526,7 +533,7 @@ async def test_a_cooldown_that_begins_between_row_and_call_makes_the_attempt_not
     """No call was made, and the row says so; the next candidate takes over."""
     gateway.script_each(POOL, answered(), answered(), answered())
     gateway.postgrest.before = lambda _function: gateway.cooldowns.start(UUID(CHEAP["id"]), 60)
-    assert (await served(gateway)).scored.candidate.model == "model-2"
+    assert (await served(gateway)).attempt.scored.candidate.model == "model-2"
     previous = gateway.postgrest.sent("insert_attempts")[0]["previous"]
     assert (previous["status"], previous["http_calls"], previous["error_class"]) == (
         "not_sent",
@@ -745,7 +752,7 @@ async def test_a_stream_fails_over_until_somebody_has_content(gateway: Gateway) 
     gateway.script_each(POOL, refused(500), streamed_answer("Hi"), streamed_answer())
     relay = await gateway.dispatcher.dispatch(order(POOL, stream=True))
     assert isinstance(relay, Relay)
-    assert (relay.scored.candidate.model, relay.attempts) == ("model-2", 2)
+    assert (relay.attempt.scored.candidate.model, relay.attempts) == ("model-2", 2)
     await relay.aclose()
     await gateway.completions.drain()
 

@@ -317,7 +317,7 @@ def check_promise(world: World, outcome: object) -> None:
     """Check that whatever served is good enough, allowed, affordable, and was the cheapest available."""
     if not isinstance(outcome, Delivery | Relay):
         return
-    served = next(e for e in world.candidates if UUID(e["id"]) == outcome.scored.candidate.id)
+    served = next(e for e in world.candidates if UUID(e["id"]) == outcome.attempt.scored.candidate.id)
     request = world.request
     assert (
         request.floor is None

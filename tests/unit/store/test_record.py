@@ -29,7 +29,13 @@ def attempt() -> AttemptOpening:
 
 def result(**changes: Any) -> AttemptResult:  # fields are of many types
     """Return what became of an attempt."""
-    fields = {"inference_id": uuid7(), "status": "succeeded", "http_calls": 1, "duration_milliseconds": 5}
+    fields = {
+        "inference_id": uuid7(),
+        "status": "succeeded",
+        "output_limit_tokens": 100,
+        "http_calls": 1,
+        "duration_milliseconds": 5,
+    }
     return AttemptResult(**{**fields, **changes})
 
 
@@ -85,11 +91,13 @@ async def test_a_completed_decision_is_handed_back_as_it_stands(gateway: Gateway
                 "decision_rule": "cheapest_clearing_floor",
                 "inference_id": str(linked),
                 "charge_nano_usd": 7,
+                "overrun_nano_usd": 3,
+                "operator_loss_nano_usd": 2,
             }
         ]
     ]
     completed = await gateway.record.complete_decision(decision(), "succeeded", result())
-    assert completed == Completed("abandoned", "cheapest_clearing_floor", linked, 7)
+    assert completed == Completed("abandoned", "cheapest_clearing_floor", linked, 7, 3, 2)
 
 
 async def test_an_attempt_s_result_is_sent_with_every_class_of_tokens(gateway: Gateway) -> None:
@@ -179,7 +187,16 @@ async def test_an_item_that_the_record_does_not_know_is_a_fault_and_no_outage(
 async def test_a_decision_that_is_over_is_not_gone_on_with(gateway: Gateway) -> None:
     """It was swept meanwhile, say: no attempt is opened, and the record's word is handed on."""
     gateway.postgrest.scripts["insert_attempts"] = [
-        [{"id": None, "opened": False, "outcome_status": "abandoned", "refusal": None, "error": None}]
+        [
+            {
+                "id": None,
+                "opened": False,
+                "bound_nano_usd": None,
+                "outcome_status": "abandoned",
+                "refusal": None,
+                "error": None,
+            }
+        ]
     ]
     opened = await gateway.record.insert_attempt(decision(), result(), attempt())
     assert opened.outcome_status == "abandoned"
