@@ -46,5 +46,5 @@ lock:
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 		pyproject.toml --output-file requirements/runtime.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-		pyproject.toml --extra stack --group dev --output-file requirements/dev.txt
+		pyproject.toml --extra stack --extra prices --group dev --output-file requirements/dev.txt
 	npm install --package-lock-only

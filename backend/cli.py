@@ -1,7 +1,7 @@
 """The `clearfloor` command.
 
-A sub-command is one line in ``_COMMANDS``: what it does, and the function ``(arguments) -> exit code`` that
-does it. That module is imported only when its command is called.
+A sub-command is one line in ``_COMMANDS``: what it does, the function ``(arguments) -> exit code`` that does it, and
+the optional dependencies that it needs. That module is imported only when its command is called.
 """
 
 import argparse
@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from backend.stack.errors import StackError
 
+_NOT_INSTALLED = 2
 _INTERRUPTED = 130
 _OUTPUT_CLOSED = 141
 
@@ -20,6 +21,7 @@ _OUTPUT_CLOSED = 141
 class _Command(NamedTuple):
     help: str
     target: str
+    extras: str = ""
 
 
 _COMMANDS = {
@@ -29,7 +31,10 @@ _COMMANDS = {
     "clean": _Command("stop it and remove it with its data", "backend.stack.commands:clean"),
     "status": _Command("tell what `up` started and what of it still runs", "backend.stack.commands:status"),
     "preflight": _Command(
-        "count what a database to adopt has against the constraint", "backend.preflight:main"
+        "count what a database to adopt has against the constraint", "backend.preflight:main", "stack"
+    ),
+    "prices": _Command(
+        "compare prices with a library's, and write them", "backend.prices.command:main", "prices,stack"
     ),
     "demo": _Command("a guided tour of what `up` started", "backend.demo.tour:main"),
 }
@@ -38,8 +43,17 @@ _COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one sub-command and return its exit code; a refusal is one line on standard error."""
     given = _parser().parse_args(arguments)
-    module, _, function = _COMMANDS[given.command].target.partition(":")
-    run = getattr(importlib.import_module(module), function)
+    command = _COMMANDS[given.command]
+    module, _, function = command.target.partition(":")
+    try:
+        run = getattr(importlib.import_module(module), function)
+    except ModuleNotFoundError as error:
+        missing = str(error.name).partition(".")[0]
+        if not command.extras or missing == "backend":
+            raise
+        install = f"pip install '.[{command.extras}]'"
+        print(f"clearfloor {given.command}: {missing} is missing: `{install}` in the clone.", file=sys.stderr)
+        return _NOT_INSTALLED
     try:
         return int(run(given.arguments))
     except (StackError, PermissionError) as error:

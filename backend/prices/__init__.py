@@ -1,0 +1,1 @@
+"""`clearfloor prices`: list prices from the library genai-prices, as price versions of the operator's candidates."""

@@ -1,0 +1,29 @@
+"""`clearfloor prices` without what it needs."""
+
+import os
+import sys
+
+import pytest
+
+from backend.stack.processes import run
+
+# None stands for a module that is not there.
+PROGRAM = """
+import sys
+sys.modules[sys.argv[1]] = None
+from backend import cli
+sys.exit(cli.main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize("missing", ["genai_prices", "psycopg"])
+def test_a_missing_dependency_is_named_with_how_to_install_it(missing: str) -> None:
+    """It exits 2 with one line, and does not repeat the password."""
+    arguments = ["prices", "diff", "postgresql://postgres:hunter2@127.0.0.1/postgres"]
+    done = run(
+        [sys.executable, "-c", PROGRAM, missing, *arguments], environment=dict(os.environ), timeout_seconds=60
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        f"clearfloor prices: {missing} is missing: `pip install '.[prices,stack]'` in the clone.\n"
+    )
