@@ -16,6 +16,7 @@ from backend.api.parts import Parts
 from backend.api.tokens import TokenVerifier
 from backend.background import refresh_catalogue, renew_leases, repeat, sweep
 from backend.cookies import no_cookies
+from backend.dispatch.answers import Vault
 from backend.dispatch.completions import Completions
 from backend.dispatch.cooldowns import Cooldowns
 from backend.dispatch.dispatcher import Dispatcher
@@ -75,7 +76,10 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 def _parts(settings: Settings, store_http: httpx.AsyncClient, provider_http: httpx.AsyncClient) -> Parts:
     data_api = DataApi(settings, store_http)
     record = Record(
-        data_api, lease_seconds=settings.lease_seconds, retry_seconds=settings.store_retry_seconds
+        data_api,
+        lease_seconds=settings.lease_seconds,
+        retry_seconds=settings.store_retry_seconds,
+        key_seconds=settings.idempotency_key_seconds,
     )
     dispatcher = Dispatcher(
         record=record,
@@ -85,6 +89,7 @@ def _parts(settings: Settings, store_http: httpx.AsyncClient, provider_http: htt
             wait_seconds=settings.completion_wait_seconds, most=settings.max_pending_completions
         ),
         settings=settings,
+        vault=Vault(settings.fernet_keys) if settings.fernet_keys else None,
     )
     identities = Identities(settings, data_api, TokenVerifier(settings, store_http))
     return Parts(settings, data_api, identities, dispatcher)

@@ -12,6 +12,9 @@
     ├── InsufficientFundsError         402  the wallet
     ├── SpendCapError                  429  a cap; comes back when the window does
     ├── RateLimitError                 429  requests or tokens a minute
+    ├── IdempotencyKeyReusedError      422  the key stands for another body
+    ├── RequestInProgressError         409  the request that has the key is under way
+    ├── RequestDoneError               409  it is over, and its answer is not stored
     ├── NoCandidateFitsError           422  none can take the request, whatever its quality
     ├── NoCandidateClearsFloorError    422  some can, but none is good enough
     ├── AllCandidatesFailedError       503  every candidate was tried, or none was available
@@ -138,6 +141,29 @@ class RateLimitError(ClearfloorError):
     when = "Requests or tokens a minute are used up; `details` has limit, left and needed, `Retry-After` when to come back."
 
 
+class IdempotencyKeyReusedError(ClearfloorError):
+    """An Idempotency-Key stands for another body."""
+
+    status, code, type = 422, "idempotency_key_reused", "invalid_request_error"
+    when = "The Idempotency-Key was used with another body; `decision_id` names that request's decision."
+
+
+class RequestInProgressError(ClearfloorError):
+    """The request that has the Idempotency-Key is under way."""
+
+    status, code, type = 409, "request_in_progress", "invalid_request_error"
+    should_retry = None
+    when = "The request with this Idempotency-Key is still under way; come back after `Retry-After`."
+    RETRY_AFTER_SECONDS: ClassVar[float] = 5.0
+
+
+class RequestDoneError(ClearfloorError):
+    """The request that has the Idempotency-Key is over, and there is no answer to give again."""
+
+    status, code, type = 409, "request_done", "invalid_request_error"
+    when = "The request with this Idempotency-Key is over and its answer is not stored; `details` has decision and state."
+
+
 class NoCandidateFitsError(ClearfloorError):
     """No candidate can take the request, however good it is."""
 
@@ -194,6 +220,9 @@ ERROR_TABLE: tuple[type[ClearfloorError], ...] = (
     InsufficientFundsError,
     SpendCapError,
     RateLimitError,
+    IdempotencyKeyReusedError,
+    RequestInProgressError,
+    RequestDoneError,
     NoCandidateFitsError,
     NoCandidateClearsFloorError,
     AllCandidatesFailedError,

@@ -8,6 +8,7 @@ their variables, and :func:`provider_key` reads them.
 import os
 from typing import Any, Self
 
+from cryptography.fernet import Fernet
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -84,6 +85,19 @@ class Settings(BaseSettings):
     )
     sweep_interval_seconds: float = _more_than_zero(30.0, "Between two sweeps.")
     sweep_batch_size: int = _more_than_zero(500, "Decisions closed in one transaction of a sweep.")
+    idempotency_key_seconds: int = _more_than_zero(
+        24 * 60 * 60,
+        "How long an Idempotency-Key stands for its request; longer where its organization has answers stored for longer.",
+    )
+    idempotency_wait_seconds: float = _more_than_zero(
+        30.0, "How long a repeated request waits for the first one before it gets 409."
+    )
+    idempotency_poll_seconds: float = _more_than_zero(0.5, "Between two looks at the first one.")
+    answer_keys: SecretStr | None = Field(
+        None,
+        description="Fernet keys (32 bytes, URL-safe base64), comma-separated, with which answers are stored for"
+        " organizations that ask for it: the first seals, all open. None: no answer is stored.",
+    )
     catalogue_refresh_seconds: float = _more_than_zero(2.0, "Between two looks at the catalogue.")
 
     # Providers.
@@ -123,6 +137,18 @@ class Settings(BaseSettings):
             raise ValueError("it is a secret key, which must never stand where callers' keys do")
         return key
 
+    @field_validator("answer_keys")
+    @classmethod
+    def _are_fernet_keys(cls, keys: SecretStr | None) -> SecretStr | None:
+        for key in _parts(keys):
+            try:
+                Fernet(key)
+            except ValueError:
+                raise ValueError(
+                    "each must be 32 bytes in URL-safe base64, as Fernet.generate_key makes them"
+                ) from None
+        return keys
+
     @model_validator(mode="after")
     def _lease_outlives_renewals(self) -> Self:
         # One renewal may fail, and an opening may take all its tries before it is renewed for the first time.
@@ -138,6 +164,16 @@ class Settings(BaseSettings):
     def allowed_origins(self) -> list[str]:
         """The origins of ``cors_allowed_origins``, one by one."""
         return [origin.strip() for origin in self.cors_allowed_origins.split(",") if origin.strip()]
+
+    @property
+    def fernet_keys(self) -> list[str]:
+        """The keys of ``answer_keys``, one by one."""
+        return _parts(self.answer_keys)
+
+
+def _parts(secret: SecretStr | None) -> list[str]:
+    whole = secret.get_secret_value() if secret else ""
+    return [part.strip() for part in whole.split(",") if part.strip()]
 
 
 def provider_key(variable: str | None) -> str | None:

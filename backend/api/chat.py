@@ -1,17 +1,21 @@
 """POST /v1/chat/completions."""
 
+import hashlib
 from uuid import UUID
 
+import msgspec
 from fastapi import APIRouter, Request, Response
 
 from backend.api.body import read_body
 from backend.api.chat_request import read_chat_request, routing_request
 from backend.api.connection import CallerLeftError, while_connected
+from backend.api.idempotency import idempotency_key
 from backend.api.parts import parts_of
 from backend.api.stream_response import RelayResponse
-from backend.dispatch.attempt import Attempt
+from backend.dispatch.answers import Facts
 from backend.dispatch.order import Order
 from backend.dispatch.relay import Relay
+from backend.dispatch.repeats import dispatch_once
 from backend.errors import ClearfloorError
 from backend.ids import uuid7
 from backend.routing.catalogue import Catalogue
@@ -25,13 +29,10 @@ router = APIRouter()
 
 # A browser may read these across origins.
 EXPOSED_HEADERS = tuple(
-    f"x-clearfloor-{name}"
-    for name in (
-        *("decision-id", "model", "provider", "quality", "floor", "attempts", "clamped-max-tokens"),
-        "cost-usd",
-    )
+    f"x-clearfloor-{name.replace('_', '-')}" for name in (*Facts.__struct_fields__, "cost_usd", "replayed")
 )
 _COST_HEADER = "x-clearfloor-cost-usd"
+_REPLAYED_HEADER = "x-clearfloor-replayed"
 # nginx' word for a caller that did not wait. Nobody is there to read it.
 _CALLER_LEFT_STATUS = 499
 
@@ -42,40 +43,36 @@ async def chat_completions(request: Request) -> Response:
     parts = parts_of(request)
     # The opening of the decision asks the database again: what was found seconds ago will do.
     identity = await parts.identities.identify(request, is_checked_again=True)
+    key = idempotency_key(request)
     content = await read_body(request, parts.settings.max_request_bytes)
-    order = _order(content, identity.caller, parts.catalogue())
+    order = _order(content, key, identity.caller, parts.catalogue())
     try:
-        delivery = await while_connected(request, parts.dispatcher.dispatch(order))
+        delivery = await while_connected(request, dispatch_once(parts.dispatcher, order))
     except CallerLeftError:
         return Response(status_code=_CALLER_LEFT_STATUS)
     except ClearfloorError as error:
-        if error.decision_id:
-            error.headers = {**_headers(order, None, error.attempts), _COST_HEADER: "0"}
+        if error.decision_id == order.decision.id:
+            error.headers = {**_headers(Facts.of(order.decision, error.attempts)), _COST_HEADER: "0"}
         raise
-    headers = _headers(order, delivery.attempt, delivery.attempts)
+    headers = _headers(delivery.facts)
     if isinstance(delivery, Relay):
         return RelayResponse(delivery, headers, grace_seconds=parts.settings.completion_wait_seconds)
-    if delivery.completed:
-        headers[_COST_HEADER] = usd(delivery.completed.charge_nano_usd)
-    return Response(delivery.answer.body, media_type="application/json", headers=headers)
+    if delivery.charge_nano_usd is not None:
+        headers[_COST_HEADER] = usd(delivery.charge_nano_usd)
+    headers[_REPLAYED_HEADER] = "true" if delivery.is_replay else "false"
+    return Response(delivery.body, media_type="application/json", headers=headers)
 
 
-def _headers(order: Order, attempt: Attempt | None, attempts: int) -> dict[str, str]:
+def _headers(facts: Facts) -> dict[str, str]:
     """Return the headers of a decided request; ``none`` where there is nothing to tell."""
-    scored = attempt and attempt.scored
-    facts = {
-        "decision-id": order.decision.id,
-        "model": scored and scored.candidate.model,
-        "provider": scored and scored.candidate.provider,
-        "quality": scored and scored.quality,
-        "floor": order.decision.floor,
-        "attempts": attempts,
-        "clamped-max-tokens": attempt.output_limit_tokens if attempt and attempt.is_clamped else None,
+    told = msgspec.structs.asdict(facts)
+    return {
+        f"x-clearfloor-{name.replace('_', '-')}": "none" if fact is None else str(fact)
+        for name, fact in told.items()
     }
-    return {f"x-clearfloor-{name}": "none" if fact is None else str(fact) for name, fact in facts.items()}
 
 
-def _order(content: bytes, caller: Caller, catalogue: Catalogue) -> Order:
+def _order(content: bytes, key: str | None, caller: Caller, catalogue: Catalogue) -> Order:
     """Decide a request: read it, rank the catalogue for it."""
     chat, fields = read_chat_request(content)
     asked = routing_request(chat, fields, len(content), caller, catalogue)
@@ -96,6 +93,8 @@ def _order(content: bytes, caller: Caller, catalogue: Catalogue) -> Order:
         metered_tokens=_metered_tokens(asked, ranking),
         dearest_price_id=_price_id(ranking.dearest),
         baseline_price_id=_price_id(baseline),
+        idempotency_key=key,
+        body_hash=hashlib.sha256(content).hexdigest(),
         routing_request=asked.to_record(),
         candidates=ranking.to_record(),
     )

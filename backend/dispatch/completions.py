@@ -25,7 +25,7 @@ class Completions:
         self._wait_seconds = wait_seconds
         self._most = most
         self._open: set[UUID] = set()
-        self._tasks: set[asyncio.Task[Completed]] = set()
+        self._tasks: set[asyncio.Task[Completed | None]] = set()
         self._one_ended = asyncio.Event()
 
     @property
@@ -51,8 +51,8 @@ class Completions:
         self._open.add(decision_id)
 
     def start(
-        self, decision_id: UUID, completion: Coroutine[Any, Any, Completed]
-    ) -> "asyncio.Task[Completed]":
+        self, decision_id: UUID, completion: Coroutine[Any, Any, Completed | None]
+    ) -> "asyncio.Task[Completed | None]":
         """Run a decision's completion in the background."""
         task = asyncio.create_task(completion)
         self._open.add(decision_id)
@@ -60,7 +60,9 @@ class Completions:
         task.add_done_callback(lambda task: self._finished(decision_id, task))
         return task
 
-    async def finish(self, decision_id: UUID, completion: Coroutine[Any, Any, Completed]) -> Completed | None:
+    async def finish(
+        self, decision_id: UUID, completion: Coroutine[Any, Any, Completed | None]
+    ) -> Completed | None:
         """Run a completion and wait for it a while. None: it goes on in the background, or was refused."""
         task = self.start(decision_id, completion)
         await asyncio.wait({task}, timeout=self._wait_seconds)
@@ -82,7 +84,7 @@ class Completions:
                     self._one_ended.clear()
                     await self._one_ended.wait()
 
-    def _finished(self, decision_id: UUID, task: "asyncio.Task[Completed]") -> None:
+    def _finished(self, decision_id: UUID, task: "asyncio.Task[Completed | None]") -> None:
         self._tasks.discard(task)
         self.forget(decision_id)
         if task.cancelled():
@@ -91,6 +93,8 @@ class Completions:
             _LOGGER.error("Decision %s was not completed; the sweep will close it: %s", decision_id, error)
             return
         completed = task.result()
+        if completed is None:
+            return
         if completed.overrun_nano_usd:
             _LOGGER.warning(
                 "Decision %s cost %s USD more than its bound, which the operator bears: is its candidate's price right?",

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from backend.dispatch import refusals
+from backend.dispatch.answers import Delivery, Facts, Vault
 from backend.dispatch.attempt import Attempt
 from backend.dispatch.body import provider_body
 from backend.dispatch.completions import Completions
 from backend.dispatch.cooldowns import Cooldowns
-from backend.dispatch.order import Delivery, Order
+from backend.dispatch.order import Order
 from backend.dispatch.progress import Progress
 from backend.dispatch.relay import Relay
 from backend.errors import (
@@ -30,22 +31,31 @@ from backend.providers.types import ChatAnswer, ChatStream, Provider, ProviderCa
 from backend.routing.catalogue import Candidate
 from backend.routing.rank import Scored
 from backend.settings import Settings, provider_key
-from backend.store.record import Completed, Opened, OutcomeStatus, PassedOver, Record, RuleOverride
+from backend.store.record import (
+    Completed,
+    KeyHeldError,
+    Opened,
+    OutcomeStatus,
+    PassedOver,
+    Record,
+    RuleOverride,
+)
 
 _LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Dispatcher:
-    """Everything that carrying out a decision needs. ``providers`` by wire format."""
+    """Everything that carrying out a decision needs. ``providers`` by wire format; ``vault`` None: no answer is stored."""
 
     record: Record
     providers: Mapping[str, Provider]
     cooldowns: Cooldowns
     completions: Completions
     settings: Settings
+    vault: Vault | None
 
-    async def dispatch(self, order: Order) -> "Delivery | Relay":
+    async def dispatch(self, order: Order) -> Delivery | Relay:
         """Carry an order out, to a plain answer or to a stream whose first content is there.
 
         Cancelled, it breaks off what is under way and completes the decision as cancelled.
@@ -53,6 +63,7 @@ class Dispatcher:
         Raises:
             ClearfloorError: it was refused, nobody answered or the record is away. The decision is completed or, the
                 record being away, will be.
+            KeyHeldError: another decision has the order's Idempotency-Key; none was opened.
         """
         self.completions.require_room()
         progress = Progress(time.monotonic() + self.settings.request_deadline_seconds)
@@ -61,6 +72,8 @@ class Dispatcher:
         except ClearfloorError as error:
             error.decision_id = order.decision.id
             error.attempts = progress.calls
+            raise
+        except KeyHeldError:
             raise
         except Exception as error:
             _LOGGER.exception("Decision %s failed by a fault of ours", order.decision.id)
@@ -74,7 +87,7 @@ class Dispatcher:
                 decision_id=order.decision.id,
             ) from error
 
-    async def _work_through(self, order: Order, progress: Progress) -> "Delivery | Relay":
+    async def _work_through(self, order: Order, progress: Progress) -> Delivery | Relay:
         if not order.ranking.clearing:
             await self._complete_unattempted(order, progress, "no_candidate_cleared_floor")
             raise refusals.nothing_clears(order)
@@ -160,6 +173,7 @@ class Dispatcher:
             self.completions.forget(order.decision.id)
             raise refusals.refused(opened, order.decision.id)
         self.completions.expect(order.decision.id)
+        progress.keeps_answer |= opened.keeps_answer
         if attempt and opened.bound_nano_usd is not None:
             attempt.granted(opened.bound_nano_usd)
         progress.last = attempt
@@ -188,12 +202,15 @@ class Dispatcher:
         previous: Attempt | None,
         passed_over: list[PassedOver],
         status: OutcomeStatus,
-    ) -> Completed:
+    ) -> Completed | None:
         """Complete a decision whose opening was not answered: it may have been written, or be on its way still.
 
-        So it is opened for certain first, which changes nothing if it is open already.
+        So it is opened for certain first, which changes nothing if it is open already. None: another one has its key.
         """
-        await self._write_opening(order, attempt, previous, passed_over, is_undone=True)
+        try:
+            await self._write_opening(order, attempt, previous, passed_over, is_undone=True)
+        except KeyHeldError:
+            return None
         return await self.record.complete_decision(
             order.decision, status, attempt.result("not_sent") if attempt else None
         )
@@ -232,15 +249,30 @@ class Dispatcher:
 
     async def _deliver(
         self, order: Order, attempt: Attempt, answer: ChatAnswer | ChatStream, progress: Progress
-    ) -> "Delivery | Relay":
+    ) -> Delivery | Relay:
         if not isinstance(answer, ChatAnswer):
             return Relay(order, attempt, answer, self.record, self.completions, progress)
         usage = answer.usage or attempt.estimated_usage(answer.output_bytes)
+        facts = Facts.of(order.decision, progress.calls, attempt)
         completion = self.record.complete_decision(
-            order.decision, "succeeded", attempt.result("succeeded", usage)
+            order.decision,
+            "succeeded",
+            attempt.result("succeeded", usage),
+            answer=self._sealed(facts, answer.body, progress),
         )
         completed = await self.completions.finish(order.decision.id, completion)
-        return Delivery(attempt, progress.calls, answer, completed)
+        return Delivery(facts, answer.body, completed.charge_nano_usd if completed else None)
+
+    def _sealed(self, facts: Facts, body: bytes, progress: Progress) -> str | None:
+        if not progress.keeps_answer:
+            return None
+        if self.vault is None:
+            _LOGGER.warning(
+                "Decision %s: its organization has answers stored, but CLEARFLOOR_ANSWER_KEYS is not set: a repeat gets 409",
+                facts.decision_id,
+            )
+            return None
+        return self.vault.seal(facts, body)
 
     async def _give_up(self, order: Order, progress: Progress) -> ClearfloorError:
         if progress.last is None:

@@ -1,14 +1,12 @@
-"""What dispatch is asked to carry out, and what it hands back."""
+"""What dispatch is asked to carry out."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import msgspec
 
-from backend.dispatch.attempt import Attempt
-from backend.providers.types import ChatAnswer
 from backend.routing.rank import Ranking
-from backend.store.record import Completed, DecisionOpening
+from backend.store.record import DecisionOpening
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +35,3 @@ class Order:
     def stream(self) -> bool:
         """Whether the answer is to be streamed."""
         return self.decision.stream
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """A plain answer, its decision completed. ``completed`` None: the record was away, completion goes on."""
-
-    attempt: Attempt
-    attempts: int
-    answer: ChatAnswer
-    completed: Completed | None

@@ -18,6 +18,7 @@ class Progress:
         last: the last attempt that was opened and failed, whether it was called or not; None before the first.
         calls: how many candidates were called.
         error: why the last of those did not answer.
+        keeps_answer: the answer is to be stored for the request's Idempotency-Key.
         unwritten: candidates passed over since the record was told last.
         unavailable: all candidates passed over.
     """
@@ -26,6 +27,7 @@ class Progress:
     last: Attempt | None = None
     calls: int = 0
     error: DispatchError | None = None
+    keeps_answer: bool = False
     unwritten: list[PassedOver] = field(default_factory=list)
     unavailable: list[PassedOver] = field(default_factory=list)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import orjson
 
+from backend.dispatch.answers import Facts
 from backend.dispatch.attempt import Attempt
 from backend.dispatch.completions import Completions
 from backend.dispatch.order import Order
@@ -37,9 +38,9 @@ class Relay:
     _is_completed: bool = False
 
     @property
-    def attempts(self) -> int:
-        """How many candidates were called, this one included."""
-        return self.progress.calls
+    def facts(self) -> Facts:
+        """What the caller is told of the decision."""
+        return Facts.of(self.order.decision, self.progress.calls, self.attempt)
 
     @property
     def deadline(self) -> float:

@@ -73,6 +73,7 @@ class DecisionOpening:
     """A decision as it is opened: rule set, outcome and inference NULL.
 
     ``metered_tokens`` are taken from the rate limits; what the call would have cost at the two prices is kept with it.
+    ``body_hash`` is the SHA-256 of the request's body, in hex: what the Idempotency-Key stands for.
     """
 
     id: UUID
@@ -89,8 +90,30 @@ class DecisionOpening:
     metered_tokens: int
     dearest_price_id: UUID | None
     baseline_price_id: UUID | None
+    idempotency_key: str | None
+    body_hash: str
     routing_request: Mapping[str, Any]
     candidates: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyHolder:
+    """The decision that has an Idempotency-Key. ``outcome_status`` None: it is open; ``answer`` is sealed."""
+
+    decision_id: UUID
+    body_hash: str
+    outcome_status: str | None
+    charge_nano_usd: int | None
+    answer: str | None
+
+    @classmethod
+    def from_record(cls, holder: Mapping[str, Any]) -> Self:
+        """Build it from an answer of the database."""
+        return cls(**{**holder, "decision_id": UUID(holder["decision_id"])})
+
+
+class KeyHeldError(Exception):
+    """Another decision has the request's Idempotency-Key; nothing was opened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,16 +121,23 @@ class Opened:
     """The answer to an opening. ``outcome_status`` None: go ahead; else refused and completed, with the figures.
 
     ``bound_nano_usd`` is the attempt's, which may be lower than what was asked for; None where there is no attempt.
+    ``keeps_answer``: the answer is to be stored for the request's Idempotency-Key.
     """
 
     outcome_status: str | None
     refusal: Mapping[str, Any]
     bound_nano_usd: int | None
+    keeps_answer: bool = False
 
     @classmethod
     def from_record(cls, answer: Mapping[str, Any]) -> Self:
         """Build it from the answer of the function that opened."""
-        return cls(answer["outcome_status"], answer["refusal"] or {}, answer["bound_nano_usd"])
+        return cls(
+            answer["outcome_status"],
+            answer["refusal"] or {},
+            answer["bound_nano_usd"],
+            bool(answer.get("keeps_answer")),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +163,10 @@ class Record:
     when it refused the call. ``passed_over`` are candidates that were not called since the last time.
     """
 
-    def __init__(self, api: DataApi, *, lease_seconds: int, retry_seconds: float) -> None:
+    def __init__(self, api: DataApi, *, lease_seconds: int, retry_seconds: float, key_seconds: int) -> None:
         self._api = api
         self._lease_seconds = lease_seconds
+        self._key_seconds = key_seconds
         self._retry_seconds = retry_seconds
 
     async def insert_decision(
@@ -149,14 +180,20 @@ class Record:
         """Open a decision, with its first attempt if there is one to make: reserve, and write both, or be refused.
 
         ``is_undone``: it is to be completed right away, whenever that will be; tried for ever.
+
+        Raises:
+            KeyHeldError: another decision has its Idempotency-Key.
         """
         item = {
             **asdict(decision),
             "passed_over": _records(passed_over),
             "lease_seconds": self._lease_seconds,
+            "key_seconds": self._key_seconds,
             **(asdict(attempt) if attempt else {}),
         }
         answer = await self._one("insert_decisions", item, None if is_undone else self._retry_seconds)
+        if answer.get("is_held"):
+            raise KeyHeldError
         return Opened.from_record(answer)
 
     async def insert_attempt(
@@ -180,7 +217,7 @@ class Record:
         answer = await self._one("insert_attempts", item, None if is_undone else self._retry_seconds)
         return Opened.from_record(answer)
 
-    async def complete_decision(
+    async def complete_decision(  # noqa: PLR0913 # each says one thing of the end, and most ends have few
         self,
         decision: DecisionOpening,
         outcome_status: OutcomeStatus,
@@ -188,10 +225,12 @@ class Record:
         passed_over: Sequence[PassedOver] = (),
         *,
         decision_rule_override: RuleOverride | None = None,
+        answer: str | None = None,
     ) -> Completed:
         """Complete a decision: finish its last attempt, link the one really made, settle.
 
         The override says why there is no attempt to link; where one was made, the record keeps the requested rule.
+        ``answer`` is what is stored for the request's Idempotency-Key.
         Tried for ever: the answer is paid for, and funds are held.
         """
         item = {
@@ -201,17 +240,24 @@ class Record:
             "decision_rule_override": decision_rule_override,
             "passed_over": _records(passed_over),
             "attempt": asdict(attempt) if attempt else None,
+            "answer": answer,
         }
-        answer = await self._one("complete_decisions", item, None)
-        inference_id = answer["inference_id"]
+        row = await self._one("complete_decisions", item, None)
+        inference_id = row["inference_id"]
         return Completed(
-            answer["outcome_status"],
-            answer["decision_rule"],
+            row["outcome_status"],
+            row["decision_rule"],
             UUID(inference_id) if inference_id else None,
-            answer["charge_nano_usd"],
-            answer["overrun_nano_usd"],
-            answer["operator_loss_nano_usd"],
+            row["charge_nano_usd"],
+            row["overrun_nano_usd"],
+            row["operator_loss_nano_usd"],
         )
+
+    async def find_key_holder(self, decision: DecisionOpening) -> KeyHolder | None:
+        """Return the decision that now has the Idempotency-Key of one that could not be opened, or None. Tried once."""
+        parameters = {"agent_id": str(decision.agent_id), "key": decision.idempotency_key}
+        holder = await self._api.call("read_idempotency_key", parameters)
+        return KeyHolder.from_record(holder) if holder else None
 
     async def renew_leases(self, decisions: Sequence[UUID]) -> None:
         """Renew the leases of those of the decisions that are open. Tried once."""

@@ -10,10 +10,14 @@ set statement_timeout = '60s';
 create table public.organizations (
     id uuid primary key,
     name text not null constraint organizations_name_check check (length(name) between 1 and 200),
+    stored_answer_hours bigint
+    constraint organizations_stored_answer_hours_check check (stored_answer_hours between 1 and 720),
     created_at timestamptz not null default now()
 );
 
 comment on table public.organizations is 'The tenants. Everything recorded belongs to exactly one.';
+comment on column public.organizations.stored_answer_hours is
+'How long answers to requests with an Idempotency-Key are kept, encrypted, so that a repeat gets the same one. Null: none is.';
 
 create table public.agents (
     id uuid primary key,

@@ -1,4 +1,5 @@
--- The record: decisions (routing_outcomes), their attempts (inferences), and the cooldowns that attempts leave behind.
+-- The record: decisions (routing_outcomes), their attempts (inferences), the cooldowns that attempts leave behind, and what
+-- makes a repeated request one: idempotency keys and the answers stored for them.
 --
 -- Written by the functions of clearfloor_writer only; members read their organization's rows.
 -- Plain tables with retention in bounded batches: docs/decisions/0001 has the figures.
@@ -206,14 +207,51 @@ comment on table public.candidate_cooldowns is
 'Until when a candidate is left alone after a failure: written with the attempt that failed, never shortened. '
 'Shared by all backends. Backend only.';
 
-revoke all on public.routing_outcomes, public.inferences, public.candidate_cooldowns
+create table public.idempotency_keys (
+    agent_id uuid not null,
+    key text not null constraint idempotency_keys_key_check check (length(key) between 1 and 255),
+    organization_id uuid not null,
+    body_hash bytea not null constraint idempotency_keys_body_hash_check check (octet_length(body_hash) = 32),
+    routing_outcome_id uuid not null,
+    expires_at timestamptz not null,
+    primary key (agent_id, key),
+    constraint idempotency_keys_agent_fkey
+    foreign key (organization_id, agent_id) references public.agents (organization_id, id) on delete cascade
+);
+
+create index idempotency_keys_agent_idx on public.idempotency_keys (organization_id, agent_id);
+create index idempotency_keys_expires_at_idx on public.idempotency_keys (expires_at);
+
+comment on table public.idempotency_keys is
+'Idempotency-Keys of agents'' requests, each with the decision that claimed it and the SHA-256 of the body. Backend only.';
+comment on column public.idempotency_keys.routing_outcome_id is 'No foreign key, as below: both go by their own time.';
+
+create table public.stored_answers (
+    routing_outcome_id uuid primary key,
+    organization_id uuid not null references public.organizations (id),
+    content text not null,
+    expires_at timestamptz not null
+);
+
+create index stored_answers_organization_id_idx on public.stored_answers (organization_id);
+create index stored_answers_expires_at_idx on public.stored_answers (expires_at);
+
+comment on table public.stored_answers is
+'Answers to requests with an Idempotency-Key, of organizations that ask for it. Encrypted by the backend, whose key is not '
+'in the database. Backend only.';
+
+revoke all on public.routing_outcomes, public.inferences, public.candidate_cooldowns, public.idempotency_keys,
+public.stored_answers
 from anon, authenticated, service_role;
 
 grant select on public.routing_outcomes, public.inferences to authenticated, service_role;
 grant select on public.candidate_cooldowns to service_role;
 grant select, insert, update on public.routing_outcomes, public.inferences, public.candidate_cooldowns
 to clearfloor_writer;
+grant select, insert, update, delete on public.idempotency_keys, public.stored_answers to clearfloor_writer;
 
+alter table public.idempotency_keys enable row level security;
+alter table public.stored_answers enable row level security;
 alter table public.routing_outcomes enable row level security;
 alter table public.inferences enable row level security;
 alter table public.candidate_cooldowns enable row level security;

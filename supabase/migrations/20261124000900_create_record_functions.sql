@@ -49,7 +49,10 @@ create type private.decision_opening as (
     least_bound_nano_usd bigint,
     metered_tokens bigint,
     dearest_price_id uuid,
-    baseline_price_id uuid
+    baseline_price_id uuid,
+    idempotency_key text,
+    body_hash text,
+    key_seconds bigint
 );
 
 create type private.attempt_opening as (
@@ -333,7 +336,38 @@ begin
 end
 $$;
 
--- Opens decisions. Answers: {id, outcome_status (null: open), bound_nano_usd, refusal, error}. An error is `unknown_agent_or_price` (no
+-- Whether a decision keeps the Idempotency-Key that it claimed: not where nothing was called for it, or nobody answered
+-- and nothing was charged. Then the same request may be tried again under the same key.
+create function private.keeps_key(decision public.routing_outcomes) returns boolean
+language plpgsql immutable set search_path = pg_catalog, pg_temp as $$
+begin
+    return decision.outcome_status is null or (
+        decision.inference_id is not null
+        and (decision.charge_nano_usd > 0 or decision.outcome_status not in ('failed_provider_error', 'failed_other'))
+    );
+end
+$$;
+
+-- The decision that holds an agent's key now, or null: {decision_id, body_hash (hex), outcome_status, charge_nano_usd}.
+create function private.key_holder(of_agent uuid, of_key text) returns jsonb
+language plpgsql stable set search_path = pg_catalog, pg_temp as $$
+begin
+    return (
+        select jsonb_build_object(
+            'decision_id', holder.id, 'body_hash', encode(claim.body_hash, 'hex'), 'outcome_status', holder.outcome_status,
+            'charge_nano_usd', holder.charge_nano_usd
+        )
+        from public.idempotency_keys as claim
+        inner join public.routing_outcomes as holder on claim.routing_outcome_id = holder.id
+        where claim.agent_id = of_agent and claim.key = of_key and claim.expires_at > clock_timestamp()
+            and private.keeps_key(holder)
+    );
+end
+$$;
+
+-- Opens decisions. Answers: {id, outcome_status (null: open), bound_nano_usd, refusal, is_held, keeps_answer, error}. `is_held`
+-- says that another decision has the item's Idempotency-Key, and then nothing was opened; `keeps_answer`, that the answer is
+-- to be stored for the key. An error is `unknown_agent_or_price` (no
 -- row is written) or `id_taken` (the decision is there, with another first attempt or bound).
 create function public.insert_decisions(items jsonb) returns jsonb
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '4s'
@@ -351,10 +385,10 @@ declare
     moment timestamptz;
     fresh private.decision_opening[];
     verdicts private.verdict[];
+    held integer[];
 begin
     perform private.lock_wallets(array(select opening.organization_id from unnest(openings) as opening));
     moment := clock_timestamp();
-
     fresh := array(
         select distinct on (opening.id) opening
         from unnest(openings) as opening
@@ -370,6 +404,22 @@ begin
         order by opening.id, opening.place
     );
     verdicts := array(select verdict from private.caller_refusals(fresh) as verdict);
+    -- Who may call, and whose key another decision has, or an earlier item of the batch, opens nothing.
+    held := array(
+        select opening.place
+        from unnest(fresh) as opening
+        where opening.idempotency_key is not null
+            and opening.id not in (select verdict.decision_id from unnest(verdicts) as verdict)
+            and (
+                private.key_holder(opening.agent_id, opening.idempotency_key) is not null
+                or exists (
+                    select from unnest(fresh) as earlier
+                    where earlier.agent_id = opening.agent_id and earlier.idempotency_key = opening.idempotency_key
+                        and earlier.place < opening.place
+                )
+            )
+    );
+    fresh := array(select opening from unnest(fresh) as opening where opening.place <> all(held));
     verdicts := verdicts || array(
         select verdict from private.take_holds(array(
             select (
@@ -412,13 +462,35 @@ begin
         where verdict.outcome_status is null
     ));
 
+    -- A key that is there already has run out, or its decision does not keep it.
+    insert into public.idempotency_keys as claim (agent_id, key, organization_id, body_hash, routing_outcome_id, expires_at)
+    select
+        opening.agent_id, opening.idempotency_key, opening.organization_id, decode(opening.body_hash, 'hex'), opening.id,
+        moment + greatest(
+            make_interval(secs => opening.key_seconds), make_interval(hours => organization.stored_answer_hours::integer)
+        )
+    from unnest(fresh) as opening
+    inner join unnest(verdicts) as verdict on opening.id = verdict.decision_id
+    inner join public.organizations as organization on opening.organization_id = organization.id
+    where verdict.outcome_status is null and opening.idempotency_key is not null
+    on conflict (agent_id, key) do update set
+        body_hash = excluded.body_hash,
+        routing_outcome_id = excluded.routing_outcome_id,
+        expires_at = excluded.expires_at;
+
     return (
         select coalesce(jsonb_agg(jsonb_build_object(
             'id', opening.id,
             'outcome_status', decision.outcome_status,
             'bound_nano_usd', inference.bound_nano_usd,
             'refusal', decision.refusal,
+            'is_held', opening.place = any(held),
+            'keeps_answer', opening.idempotency_key is not null and exists (
+                select from public.organizations as organization
+                where organization.id = opening.organization_id and organization.stored_answer_hours is not null
+            ),
             'error', case
+                when opening.place = any(held) then null
                 when decision.id is null then 'unknown_agent_or_price'
                 when decision.outcome_status is null and opening.inference_id is not null and inference.id is null
                     then 'id_taken'
@@ -559,7 +631,8 @@ $$;
 comment on function public.insert_attempts is
 'Finishes the previous attempt of open decisions, raises the reservation and writes the next attempt.';
 
--- Completes decisions; completing twice is completing once.
+-- Completes decisions; completing twice is completing once. An item's `answer` is stored, where the organization asks for
+-- that.
 -- Answers: {id, outcome_status, decision_rule, inference_id, charge_nano_usd, overrun_nano_usd, operator_loss_nano_usd, error};
 -- the overrun is that of the linked attempt. An error is `unknown_decision`, or
 -- `unfit_attempt`: the attempt is not an open one of this decision, or one of the two succeeded and the other did not.
@@ -570,7 +643,7 @@ declare
     completions constant private.completion[] := array(
         -- A null is as good as nothing: in JSON it would be a value.
         select jsonb_populate_record(
-            null::private.completion, jsonb_strip_nulls(item) || jsonb_build_object('place', number - 1)
+            null::private.completion, jsonb_strip_nulls(item - 'answer') || jsonb_build_object('place', number - 1)
         )
         from jsonb_array_elements(items) with ordinality as item (item, number)
         order by number
@@ -608,6 +681,16 @@ begin
         )::private.closing
         from unnest(fresh) as completion
     ));
+
+    insert into public.stored_answers (routing_outcome_id, organization_id, content, expires_at)
+    select
+        completion.id, organization.id, items -> completion.place ->> 'answer',
+        clock_timestamp() + make_interval(hours => organization.stored_answer_hours::integer)
+    from unnest(fresh) as completion
+    inner join public.organizations as organization
+        on completion.organization_id = organization.id and organization.stored_answer_hours is not null
+    where items -> completion.place ->> 'answer' is not null
+    on conflict (routing_outcome_id) do nothing;
 
     return (
         select coalesce(jsonb_agg(jsonb_build_object(
@@ -693,15 +776,39 @@ begin
     perform private.close_decisions(array(
         select (id, 'abandoned', null, null, null)::private.closing from unnest(late) as id
     ));
+    delete from public.idempotency_keys where (agent_id, key) in (
+        select agent_id, key from public.idempotency_keys where expires_at < now() limit batch_size
+    );
+    delete from public.stored_answers where routing_outcome_id in (
+        select routing_outcome_id from public.stored_answers where expires_at < now() limit batch_size
+    );
     return cardinality(late);
 end
 $$;
 
-comment on function public.sweep_decisions is 'Closes what a crash left open past its lease: reservation released, nothing charged.';
+comment on function public.sweep_decisions is
+'Closes what a crash left open past its lease: reservation released, nothing charged. Deletes keys and answers whose time is up.';
+
+-- What became of the request that holds a key: {decision_id, body_hash, outcome_status, charge_nano_usd, answer}; null: nobody
+-- holds it.
+create function public.read_idempotency_key(agent_id uuid, key text) returns jsonb
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    holder constant jsonb := private.key_holder(agent_id, key);
+begin
+    return holder || jsonb_build_object('answer', (
+        select answer.content from public.stored_answers as answer
+        where answer.routing_outcome_id = (holder ->> 'decision_id')::uuid and answer.expires_at > now()
+    ));
+end
+$$;
+
+comment on function public.read_idempotency_key is 'The decision that holds an agent''s Idempotency-Key, and its stored answer.';
 
 grant execute on function public.insert_decisions(jsonb) to service_role;
 grant execute on function public.insert_attempts(jsonb) to service_role;
 grant execute on function public.complete_decisions(jsonb) to service_role;
+grant execute on function public.read_idempotency_key(uuid, text) to service_role;
 grant execute on function public.renew_leases(uuid [], bigint) to service_role;
 grant execute on function public.sweep_decisions(integer) to service_role;
 

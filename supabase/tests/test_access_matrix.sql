@@ -1,6 +1,6 @@
 -- Who can do what to which table and function: grants first, then the policies behind them, each shown on its own.
 begin;
-select plan(285);
+select plan(309);
 
 -- What each role is granted. A table or function that is missing here is found below.
 create temp table tables (table_name text primary key, tenant_column text, member text [], backend text [], writer text []);
@@ -22,7 +22,9 @@ insert into tables values
 ('model_qualities', null, '{}', '{SELECT,INSERT,UPDATE,DELETE}', '{SELECT}'),
 ('prices', null, '{}', '{SELECT,INSERT}', '{SELECT}'),
 ('catalogue_snapshots', null, '{}', '{SELECT}', '{SELECT,INSERT}'),
-('candidate_cooldowns', null, '{}', '{SELECT}', '{SELECT,INSERT,UPDATE}');
+('candidate_cooldowns', null, '{}', '{SELECT}', '{SELECT,INSERT,UPDATE}'),
+('idempotency_keys', null, '{}', '{}', '{SELECT,INSERT,UPDATE,DELETE}'),
+('stored_answers', null, '{}', '{}', '{SELECT,INSERT,UPDATE,DELETE}');
 
 create temp table functions (signature text primary key, call text);
 insert into functions values
@@ -34,6 +36,7 @@ insert into functions values
 ('insert_attempts(jsonb)', 'insert_attempts(''[]'')'),
 ('insert_decisions(jsonb)', 'insert_decisions(''[]'')'),
 ('read_catalogue(bigint)', 'read_catalogue()'),
+('read_idempotency_key(uuid,text)', 'read_idempotency_key(null, null)'),
 ('recompute_costs(timestamp with time zone)', 'recompute_costs()'),
 ('refund_decision(uuid,uuid,uuid,bigint,text,text)', 'refund_decision(null, pg_temp.id(''acme''), null, 0, null, null)'),
 ('renew_leases(uuid[],bigint)', 'renew_leases(''{}'', 0)'),
@@ -69,6 +72,9 @@ insert into public.model_qualities values ('pgtap', 'general', 1, 'pgtap', '2026
 insert into public.candidates (id, provider, model, upstream_model, context_window_tokens, max_output_tokens)
 values (pg_temp.id('candidate'), 'pgtap', 'pgtap', 'pgtap', 1000, 1000);
 insert into public.prices values (pg_temp.id('price'), pg_temp.id('candidate'), now(), array[(0, 0, 0, 0, 0, 0, 0)::public.price_tier], 'pgtap');
+insert into public.idempotency_keys
+select pg_temp.id(name || ' agent'), 'key', pg_temp.id(name), sha256('body'), pg_temp.id(name || ' decision'), now() from names;
+insert into public.stored_answers select pg_temp.id(name || ' decision'), pg_temp.id(name), 'sealed', now() from names;
 insert into public.candidate_cooldowns values (pg_temp.id('candidate'), now(), 'pgtap');
 insert into public.catalogue_snapshots (version, digest, content) overriding system value values (-1, 'pgtap', '[]');
 insert into public.routing_outcomes (
@@ -330,7 +336,13 @@ select ok(
     pg_temp.is_filled(table_name, tenant_column),
     format('%s has rows to be kept from others, and the backend sees them', table_name)
 )
-from tables;
+from tables where 'SELECT' = any(backend);
+reset role;
+select ok(
+    pg_temp.is_filled(table_name, tenant_column),
+    format('%s has rows to be kept from others, which not even the backend sees but by its functions', table_name)
+)
+from tables where backend = '{}';
 
 set local role anon;
 select is(

@@ -132,7 +132,8 @@ select is(
     public.insert_decisions(jsonb_build_array(pg_temp.opening('first'))),
     jsonb_build_array(
         jsonb_build_object(
-            'id', pg_temp.id('first'), 'outcome_status', null, 'bound_nano_usd', 100, 'refusal', null, 'error', null
+            'id', pg_temp.id('first'), 'outcome_status', null, 'bound_nano_usd', 100, 'refusal', null, 'is_held', false,
+            'keeps_answer', false, 'error', null
         )
     ),
     'a decision that is sent twice is answered in the same way'

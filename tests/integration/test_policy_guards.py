@@ -79,8 +79,8 @@ FAULTS = {
         "anon is granted nothing on inferences",
     ),
     "a wallet that the backend may edit": Fault(
-        "grant select, insert, update on public.wallets, public.spend_caps, public.spend_counters to clearfloor_writer;",
-        "grant select, insert, update on public.wallets, public.spend_caps, public.spend_counters to clearfloor_writer;"
+        "grant delete on public.spend_caps, public.spend_counters, public.rate_limits to clearfloor_writer;",
+        "grant delete on public.spend_caps, public.spend_counters, public.rate_limits to clearfloor_writer;"
         "grant update on public.wallets to service_role;",
         "the backend is granted {SELECT} on wallets",
     ),
@@ -95,10 +95,9 @@ FAULTS = {
         "every table and partition is under row level security",
     ),
     "a definer function without a pinned path": Fault(
-        "create function public.top_up_wallet(entry_id uuid, organization_id uuid, amount_nano_usd bigint, "
-        "note text default '')\nreturns bigint\nlanguage plpgsql volatile security definer set search_path = pg_catalog, pg_temp",
-        "create function public.top_up_wallet(entry_id uuid, organization_id uuid, amount_nano_usd bigint, "
-        "note text default '')\nreturns bigint\nlanguage plpgsql volatile security definer",
+        "actor text default ''\n) returns bigint\n"
+        "language plpgsql volatile security definer set search_path = pg_catalog, pg_temp",
+        "actor text default ''\n) returns bigint\nlanguage plpgsql volatile security definer",
         "every function has a search path that ends in pg_temp",
     ),
     "a definer function of another owner": Fault(

@@ -8,7 +8,9 @@ from typing import Any
 
 import httpx
 import orjson
+from cryptography.fernet import Fernet
 
+from backend.dispatch.answers import Vault
 from backend.dispatch.completions import Completions
 from backend.dispatch.cooldowns import Cooldowns
 from backend.dispatch.dispatcher import Dispatcher
@@ -159,6 +161,9 @@ class Providers:
         return [body["model"] for body in self.bodies]
 
 
+VAULT = Vault([Fernet.generate_key().decode()])
+
+
 @dataclass
 class Postgrest:
     """PostgREST as the record sees it: answers like the database's functions do and keeps what it was sent.
@@ -252,6 +257,7 @@ class Gateway:
             self.data_api,
             lease_seconds=self.settings.lease_seconds,
             retry_seconds=self.settings.store_retry_seconds,
+            key_seconds=self.settings.idempotency_key_seconds,
         )
         self.cooldowns = Cooldowns(clock)
         self.completions = Completions(
@@ -260,7 +266,7 @@ class Gateway:
         http = httpx.AsyncClient(transport=httpx.MockTransport(self.providers.respond))
         self.provider = OpenAIProvider(http, self.settings.provider_connect_timeout_seconds)
         self.dispatcher = Dispatcher(
-            self.record, {"openai": self.provider}, self.cooldowns, self.completions, self.settings
+            self.record, {"openai": self.provider}, self.cooldowns, self.completions, self.settings, VAULT
         )
 
     def script(self, candidate: Json, *replies: Reply) -> None:

@@ -149,6 +149,8 @@ def order(
         metered_tokens=1124,
         dearest_price_id=None,
         baseline_price_id=None,
+        idempotency_key=None,
+        body_hash="00" * 32,
         routing_request=request.to_record(),
         candidates=ranking.to_record(),
     )

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from cryptography.fernet import Fernet
 from pydantic import ValidationError
 
 from backend.cli import main
@@ -61,6 +62,15 @@ def test_a_secret_key_is_refused_where_the_publishable_one_belongs() -> None:
     """Users' reads would go out with it."""
     with pytest.raises(ValidationError, match=r"SUPABASE_PUBLISHABLE_KEY\n.*it is a secret key"):
         settings(SUPABASE_PUBLISHABLE_KEY="sb_secret_x")
+
+
+def test_keys_of_answers_are_checked_at_start() -> None:
+    """A wrong one would show only when the first answer is stored; it is not repeated in the error."""
+    good, wrong = Fernet.generate_key().decode(), "not-a-fernet-key"
+    assert settings(answer_keys=f"{good}, {good}").fernet_keys == [good, good]
+    with pytest.raises(ValidationError, match="32 bytes in URL-safe base64") as raised:
+        settings(answer_keys=f"{good},{wrong}")
+    assert wrong not in str(raised.value)
 
 
 def test_a_lease_must_outlive_its_renewals() -> None:

@@ -98,6 +98,7 @@ async def test_an_answer_is_the_provider_s_with_the_decision_s_facts_in_its_head
         "floor": "0.7",
         "attempts": "1",
         "clamped-max-tokens": "none",
+        "replayed": "false",
         "cost-usd": "0.0000028",
     }
     assert {name for name in response.headers if name.startswith("x-clearfloor")} == set(EXPOSED_HEADERS)

@@ -10,7 +10,7 @@ import httpx
 import msgspec
 import pytest
 
-from backend.dispatch.order import Delivery
+from backend.dispatch.answers import Delivery
 from backend.dispatch.progress import Progress
 from backend.dispatch.relay import Relay
 from backend.errors import (
@@ -68,8 +68,8 @@ async def test_the_cheapest_candidate_answers(gateway: Gateway) -> None:
     """One row is opened, one call made, one completion sent, in this order."""
     gateway.script_each(POOL, answered("Hi."), answered(), answered())
     delivery = await served(gateway)
-    assert (delivery.attempt.scored.candidate.model, delivery.attempts) == ("model-1", 1)
-    assert delivery.completed is not None
+    assert (delivery.facts.model, delivery.facts.attempts) == ("model-1", 1)
+    assert delivery.charge_nano_usd is not None
     assert gateway.providers.called == [CHEAP["upstream_model"]]
     assert [function for function, _ in gateway.postgrest.calls] == ["insert_decisions", "complete_decisions"]
     attempt = completion(gateway)["attempt"]
@@ -145,7 +145,7 @@ async def test_a_candidate_that_fails_is_followed_by_the_next(
     """Its failure is recorded with the opening of the next attempt."""
     gateway.script_each(POOL, reply, answered(), answered())
     delivery = await served(gateway)
-    assert (delivery.attempt.scored.candidate.model, delivery.attempts) == ("model-2", 2)
+    assert (delivery.facts.model, delivery.facts.attempts) == ("model-2", 2)
     (opening,) = gateway.postgrest.sent("insert_attempts")
     previous = opening["previous"]
     assert (previous["status"], previous["error_class"], previous["http_status"]) == (
@@ -177,7 +177,7 @@ async def test_a_429_is_retried_and_counted_in_one_attempt(gateway: Gateway, wai
     """Two HTTP calls, one row."""
     gateway.script(CHEAP, refused(429), answered())
     delivery = await served(gateway)
-    assert (delivery.attempts, waits) == (1, [0.5])
+    assert (delivery.facts.attempts, waits) == (1, [0.5])
     assert completion(gateway)["attempt"]["http_calls"] == 2
 
 
@@ -187,7 +187,7 @@ async def test_three_429s_fail_over_and_let_the_candidate_cool_down(
     """For as long as the settings say, since the provider named no time."""
     gateway.script_each(POOL, refused(429), answered(), answered())
     delivery = await served(gateway)
-    assert (delivery.attempt.scored.candidate.model, waits) == ("model-2", [0.5, 2.0])
+    assert (delivery.facts.model, waits) == ("model-2", [0.5, 2.0])
     assert gateway.providers.called == [CHEAP["upstream_model"]] * 3 + [MIDDLE["upstream_model"]]
     previous = gateway.postgrest.sent("insert_attempts")[0]["previous"]
     assert (previous["http_calls"], previous["error_class"], previous["http_status"]) == (
@@ -204,7 +204,7 @@ async def test_a_retry_after_of_60_makes_one_call_cools_down_and_fails_over(wait
     gateway = Gateway(lambda: now[0])
     gateway.script(CHEAP, refused(429, retry_after="60"), answered())
     gateway.script(MIDDLE, answered())
-    assert (await served(gateway)).attempt.scored.candidate.model == "model-2"
+    assert (await served(gateway)).facts.model == "model-2"
     assert (gateway.providers.called, waits) == ([CHEAP["upstream_model"], MIDDLE["upstream_model"]], [])
     previous = gateway.postgrest.sent("insert_attempts")[0]["previous"]
     assert (previous["http_calls"], previous["retry_after_seconds"], previous["cooldown_seconds"]) == (
@@ -214,9 +214,9 @@ async def test_a_retry_after_of_60_makes_one_call_cools_down_and_fails_over(wait
     )
     now[0] += 59.9
     passed_over = await served(gateway)
-    assert (passed_over.attempt.scored.candidate.model, passed_over.attempts) == ("model-2", 1)
+    assert (passed_over.facts.model, passed_over.facts.attempts) == ("model-2", 1)
     now[0] += 0.1
-    assert (await served(gateway)).attempt.scored.candidate.model == "model-1"
+    assert (await served(gateway)).facts.model == "model-1"
 
 
 @pytest.mark.parametrize(
@@ -227,7 +227,7 @@ async def test_only_a_refused_key_or_account_lets_the_candidate_cool_down(
 ) -> None:
     """Until an operator has had time to look. What may be about one request takes nobody else's candidate away."""
     gateway.script_each(POOL, refused(status), answered(), answered())
-    assert (await served(gateway)).attempt.scored.candidate.model == "model-2"
+    assert (await served(gateway)).facts.model == "model-2"
     cooling = gateway.cooldowns.remaining_seconds(UUID(CHEAP["id"])) > 0
     assert cooling == cools_down
 
@@ -533,7 +533,7 @@ async def test_a_cooldown_that_begins_between_row_and_call_makes_the_attempt_not
     """No call was made, and the row says so; the next candidate takes over."""
     gateway.script_each(POOL, answered(), answered(), answered())
     gateway.postgrest.before = lambda _function: gateway.cooldowns.start(UUID(CHEAP["id"]), 60)
-    assert (await served(gateway)).attempt.scored.candidate.model == "model-2"
+    assert (await served(gateway)).facts.model == "model-2"
     previous = gateway.postgrest.sent("insert_attempts")[0]["previous"]
     assert (previous["status"], previous["http_calls"], previous["error_class"]) == (
         "not_sent",
@@ -590,7 +590,7 @@ def test_what_can_be_no_key_is_as_good_as_none(
 async def test_a_full_pool_of_connections_is_no_failure_of_the_provider(gateway: Gateway) -> None:
     """Nobody was called: the next candidate is asked, and the row says that this one was not sent."""
     gateway.script_each(POOL, breaks(httpx.PoolTimeout("full")), answered(), answered())
-    assert (await served(gateway)).attempts == 1
+    assert (await served(gateway)).facts.attempts == 1
     previous = gateway.postgrest.sent("insert_attempts")[0]["previous"]
     assert (previous["status"], previous["http_calls"], previous["error_class"]) == (
         "not_sent",
@@ -728,7 +728,7 @@ async def test_no_room_for_completions_means_nothing_is_opened() -> None:
     gateway = Gateway(max_pending_completions=1, completion_wait_seconds=1e-9)
     gateway.script_each(POOL, answered(), answered(), answered())
     gateway.postgrest.scripts["complete_decisions"] = [httpx.ConnectError("away")]
-    assert (await served(gateway)).completed is None
+    assert (await served(gateway)).charge_nano_usd is None
     error = await failure(gateway)
     assert isinstance(error, StoreUnavailableError)
     assert len(gateway.postgrest.sent("insert_decisions")) == 1
@@ -743,7 +743,7 @@ async def test_a_completion_that_the_record_refuses_does_not_take_the_answer_awa
         httpx.Response(400, json={"code": "22003", "message": "no"})
     ]
     delivery = await served(gateway)
-    assert (delivery.completed, delivery.answer.usage is not None) == (None, True)
+    assert (delivery.charge_nano_usd, b"usage" in delivery.body) == (None, True)
     assert "was not completed" in caplog.text
 
 
@@ -752,7 +752,7 @@ async def test_a_stream_fails_over_until_somebody_has_content(gateway: Gateway) 
     gateway.script_each(POOL, refused(500), streamed_answer("Hi"), streamed_answer())
     relay = await gateway.dispatcher.dispatch(order(POOL, stream=True))
     assert isinstance(relay, Relay)
-    assert (relay.attempt.scored.candidate.model, relay.attempts) == ("model-2", 2)
+    assert (relay.facts.model, relay.facts.attempts) == ("model-2", 2)
     await relay.aclose()
     await gateway.completions.drain()
 

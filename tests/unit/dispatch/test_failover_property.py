@@ -18,8 +18,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from backend.dispatch.answers import Delivery
 from backend.dispatch.dispatcher import Dispatcher
-from backend.dispatch.order import Delivery, Order
+from backend.dispatch.order import Order
 from backend.dispatch.relay import Relay
 from backend.errors import (
     ClearfloorError,
@@ -317,7 +318,8 @@ def check_promise(world: World, outcome: object) -> None:
     """Check that whatever served is good enough, allowed, affordable, and was the cheapest available."""
     if not isinstance(outcome, Delivery | Relay):
         return
-    served = next(e for e in world.candidates if UUID(e["id"]) == outcome.attempt.scored.candidate.id)
+    facts = outcome.facts
+    served = next(e for e in world.candidates if (e["provider"], e["model"]) == (facts.provider, facts.model))
     request = world.request
     assert (
         request.floor is None

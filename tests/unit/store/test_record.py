@@ -75,6 +75,7 @@ async def test_a_decision_is_completed_with_its_rule_override(gateway: Gateway, 
             "decision_rule_override": override,
             "passed_over": [],
             "attempt": None,
+            "answer": None,
         }
     ]
 
