@@ -12,7 +12,7 @@ from backend.api import chat, decisions, health, models
 from backend.api.errors import add_error_handlers
 from backend.api.faults import FaultBarrier
 from backend.api.identity import Identities
-from backend.api.parts import Parts
+from backend.api.parts import Background, Parts
 from backend.api.tokens import TokenVerifier
 from backend.background import refresh_catalogue, renew_leases, repeat, sweep
 from backend.cookies import no_cookies
@@ -57,9 +57,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     async with AsyncExitStack() as stack:
-        store_http = await stack.enter_async_context(http_client(settings))
+        store_http = await stack.enter_async_context(http_client(settings, settings.store_connections))
+        # A renewal of leases must not wait behind the requests whose leases they are.
+        background_http = await stack.enter_async_context(http_client(settings, connections=1))
         provider_http = await stack.enter_async_context(provider_client(settings))
-        parts = _parts(settings, store_http, provider_http)
+        parts = _parts(settings, store_http, background_http, provider_http)
         stack.push_async_callback(parts.dispatcher.completions.drain)
         app.state.parts = parts
         tasks = [
@@ -73,16 +75,15 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _parts(settings: Settings, store_http: httpx.AsyncClient, provider_http: httpx.AsyncClient) -> Parts:
-    data_api = DataApi(settings, store_http)
-    record = Record(
-        data_api,
-        lease_seconds=settings.lease_seconds,
-        retry_seconds=settings.store_retry_seconds,
-        key_seconds=settings.idempotency_key_seconds,
-    )
+def _parts(
+    settings: Settings,
+    store_http: httpx.AsyncClient,
+    background_http: httpx.AsyncClient,
+    provider_http: httpx.AsyncClient,
+) -> Parts:
+    data_api, background_api = DataApi(settings, store_http), DataApi(settings, background_http)
     dispatcher = Dispatcher(
-        record=record,
+        record=_record(settings, data_api),
         providers={"openai": OpenAIProvider(provider_http, settings.provider_connect_timeout_seconds)},
         cooldowns=Cooldowns(),
         completions=Completions(
@@ -92,7 +93,17 @@ def _parts(settings: Settings, store_http: httpx.AsyncClient, provider_http: htt
         vault=Vault(settings.fernet_keys) if settings.fernet_keys else None,
     )
     identities = Identities(settings, data_api, TokenVerifier(settings, store_http))
-    return Parts(settings, data_api, identities, dispatcher)
+    background = Background(background_api, _record(settings, background_api))
+    return Parts(settings, data_api, identities, dispatcher, background)
+
+
+def _record(settings: Settings, api: DataApi) -> Record:
+    return Record(
+        api,
+        lease_seconds=settings.lease_seconds,
+        retry_seconds=settings.store_retry_seconds,
+        key_seconds=settings.idempotency_key_seconds,
+    )
 
 
 def provider_client(settings: Settings) -> httpx.AsyncClient:

@@ -27,7 +27,7 @@ async def refresh_catalogue(parts: Parts) -> None:
     live = parts.live_catalogue
     known_version = live.current.version if live.current else None
     try:
-        state = await read_catalogue(parts.data_api, known_version)
+        state = await read_catalogue(parts.background.data_api, known_version)
     except Exception as error:
         is_away = isinstance(error, StoreUnavailableError)
         live.problem = _AWAY if is_away else _UNREADABLE
@@ -53,7 +53,7 @@ async def renew_leases(parts: Parts) -> None:
         StoreUnavailableError: the record cannot be reached.
     """
     if decisions := parts.dispatcher.completions.open_decisions:
-        await parts.dispatcher.record.renew_leases(decisions)
+        await parts.background.record.renew_leases(decisions)
 
 
 async def sweep(parts: Parts) -> None:
@@ -67,7 +67,7 @@ async def sweep(parts: Parts) -> None:
     if time.monotonic() - parts.live_catalogue.failed_at < parts.settings.lease_seconds:
         return
     batch_size = parts.settings.sweep_batch_size
-    while await parts.dispatcher.record.sweep_decisions(batch_size) == batch_size:
+    while await parts.background.record.sweep_decisions(batch_size) == batch_size:
         continue
 
 

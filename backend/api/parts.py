@@ -11,6 +11,7 @@ from backend.errors import StoreUnavailableError
 from backend.routing.catalogue import Catalogue
 from backend.settings import Settings
 from backend.store.client import RETRY_AFTER_SECONDS, DataApi
+from backend.store.record import Record
 
 
 @dataclass(slots=True)
@@ -27,6 +28,14 @@ class LiveCatalogue:
 
 
 @dataclass(frozen=True, slots=True)
+class Background:
+    """What goes on beside the requests reaches the record by this, on a connection of its own."""
+
+    data_api: DataApi
+    record: Record
+
+
+@dataclass(frozen=True, slots=True)
 class Parts:
     """The parts of the running backend."""
 
@@ -34,6 +43,7 @@ class Parts:
     data_api: DataApi
     identities: Identities
     dispatcher: Dispatcher
+    background: Background
     live_catalogue: LiveCatalogue = field(default_factory=LiveCatalogue)
 
     def catalogue(self) -> Catalogue:

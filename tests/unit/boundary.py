@@ -240,7 +240,7 @@ class Postgrest:
 
 def record_http(postgrest: Postgrest) -> httpx.AsyncClient:
     """Return the backend's own connections to Supabase, but for what is at their other end."""
-    hooks = http_client(settings()).event_hooks
+    hooks = http_client(settings(), connections=1).event_hooks
     return httpx.AsyncClient(transport=httpx.MockTransport(postgrest.respond), event_hooks=hooks)
 
 

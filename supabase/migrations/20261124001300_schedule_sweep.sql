@@ -1,0 +1,14 @@
+-- Lets pg_cron sweep what crashes left open, where it is there: then it happens with no backend running, too. Without it
+-- every backend sweeps, one at a time. Where pg_cron is enabled later, run the statement below then: docs/operating.md.
+--
+-- Locks nothing that exists.
+set lock_timeout = '4s';
+set statement_timeout = '60s';
+
+do $$
+begin
+    if exists (select from pg_catalog.pg_namespace where nspname = 'cron') then
+        perform cron.schedule('clearfloor-sweep', '* * * * *', 'select public.sweep_decisions(500)');
+    end if;
+end
+$$;
