@@ -66,6 +66,8 @@ async def sweep(parts: Parts) -> None:
     """
     if time.monotonic() - parts.live_catalogue.failed_at < parts.settings.lease_seconds:
         return
+    # After a pause its own leases have run out as well.
+    await renew_leases(parts)
     batch_size = parts.settings.sweep_batch_size
     while await parts.background.record.sweep_decisions(batch_size) == batch_size:
         continue

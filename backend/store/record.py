@@ -265,7 +265,10 @@ class Record:
         await self._api.call("renew_leases", {"decisions": ids, "lease_seconds": self._lease_seconds})
 
     async def sweep_decisions(self, batch_size: int) -> int:
-        """Close up to ``batch_size`` decisions whose lease has run out; return how many. Tried once."""
+        """Close up to ``batch_size`` decisions whose lease has run out, and delete as many keys and answers whose time is up.
+
+        Returns how many, of whatever there were most. Tried once.
+        """
         swept = await self._api.call("sweep_decisions", {"batch_size": batch_size})
         return int(swept)
 

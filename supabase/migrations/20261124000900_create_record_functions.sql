@@ -280,15 +280,18 @@ $$;
 -- Opens decisions again that the sweep has closed and whose attempt is heard of after all. Their reservation was released:
 -- as much of it is held anew as the wallet and the caps of the opening's window have left, be it nothing. The caller
 -- holds the wallets' locks.
-create function private.reopen_swept(attempts uuid []) returns void
+create function private.reopen_swept(decisions uuid [], organizations uuid [], attempts uuid []) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 declare
     swept constant public.routing_outcomes[] := array(
         select decision
-        from public.inferences as inference
-        inner join public.routing_outcomes as decision on inference.routing_outcome_id = decision.id
-        where inference.id = any(attempts) and inference.status = 'abandoned'
+        from unnest(decisions, organizations, attempts) as late (decision_id, organization_id, inference_id)
+        inner join public.routing_outcomes as decision
+            on late.decision_id = decision.id and late.organization_id = decision.organization_id
             and decision.outcome_status = 'abandoned' and decision.swept_at is not null
+        inner join public.inferences as inference
+            on late.inference_id = inference.id and decision.id = inference.routing_outcome_id
+            and inference.status = 'abandoned'
     );
     verdicts private.verdict[];
 begin
@@ -529,9 +532,11 @@ declare
 begin
     perform private.lock_wallets(array(select opening.organization_id from unnest(openings) as opening));
     moment := clock_timestamp();
-    perform private.reopen_swept(array(
-        select (opening.previous ->> 'inference_id')::uuid from unnest(openings) as opening
-    ));
+    perform private.reopen_swept(
+        array(select opening.decision_id from unnest(openings) as opening),
+        array(select opening.organization_id from unnest(openings) as opening),
+        array(select (opening.previous ->> 'inference_id')::uuid from unnest(openings) as opening)
+    );
 
     fresh := array(
         select distinct on (opening.decision_id) opening
@@ -651,9 +656,11 @@ declare
     fresh private.completion[];
 begin
     perform private.lock_wallets(array(select completion.organization_id from unnest(completions) as completion));
-    perform private.reopen_swept(array(
-        select (completion.attempt ->> 'inference_id')::uuid from unnest(completions) as completion
-    ));
+    perform private.reopen_swept(
+        array(select completion.id from unnest(completions) as completion),
+        array(select completion.organization_id from unnest(completions) as completion),
+        array(select (completion.attempt ->> 'inference_id')::uuid from unnest(completions) as completion)
+    );
 
     fresh := array(
         select distinct on (completion.id) completion
@@ -741,13 +748,16 @@ $$;
 
 comment on function public.renew_leases is 'Renews the leases of open decisions: whose process lives is not swept.';
 
--- Closes up to `batch_size` decisions whose lease has run out, oldest first. Returns how many.
+-- Closes up to `batch_size` decisions whose lease has run out, oldest first, and deletes as many keys and answers whose time is
+-- up. Returns how many, of whatever there were most: a full batch may not be all.
 create function public.sweep_decisions(batch_size integer) returns integer
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '4s'
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
     locked uuid[];
     late uuid[];
+    deleted_keys bigint;
+    deleted_answers bigint;
 begin
     -- One sweeper at a time; the others have nothing to do.
     if not pg_try_advisory_xact_lock(hashtextextended('clearfloor.sweep_decisions', 0)) then
@@ -779,10 +789,12 @@ begin
     delete from public.idempotency_keys where (agent_id, key) in (
         select agent_id, key from public.idempotency_keys where expires_at < now() limit batch_size
     );
+    get diagnostics deleted_keys = row_count;
     delete from public.stored_answers where routing_outcome_id in (
         select routing_outcome_id from public.stored_answers where expires_at < now() limit batch_size
     );
-    return cardinality(late);
+    get diagnostics deleted_answers = row_count;
+    return greatest(cardinality(late), deleted_keys, deleted_answers);
 end
 $$;
 

@@ -8,7 +8,11 @@ set statement_timeout = '60s';
 do $$
 begin
     if exists (select from pg_catalog.pg_namespace where nspname = 'cron') then
-        perform cron.schedule('clearfloor-sweep', '* * * * *', 'select public.sweep_decisions(500)');
+        -- Not right after a start of the database: nobody could renew a lease while it was away.
+        perform cron.schedule(
+            'clearfloor-sweep', '* * * * *',
+            'select public.sweep_decisions(500) where pg_postmaster_start_time() < now() - interval ''2 minutes'''
+        );
     end if;
 end
 $$;

@@ -1,6 +1,6 @@
 -- Sweeping what a crash left open: released, free, and named as what it is.
 begin;
-select plan(33);
+select plan(35);
 
 -- Ids are hashes of names: the same in every run, and nobody else's.
 create function pg_temp.id(name text) returns uuid language sql immutable return md5('clearfloor pgtap ' || name)::uuid;
@@ -195,6 +195,22 @@ select is(
     'true', 'a swept decision goes on to its next attempt, where that fits'
 );
 select is(pg_temp.decision('failing', 'outcome_status'), null, 'it is open again');
+
+-- An item that names another decision's attempt opens nothing again.
+do $$
+begin
+    perform pg_temp.open(pg_temp.opening('foreign', '{"lease_seconds": -1, "bound_nano_usd": 0}'), pg_temp.opening('own', '{"bound_nano_usd": 0}'));
+    perform public.sweep_decisions(10);
+end
+$$;
+select is(
+    public.complete_decisions(jsonb_build_array(jsonb_build_object(
+        'id', pg_temp.id('own'), 'organization_id', pg_temp.id('acme'), 'outcome_status', 'cancelled',
+        'attempt', pg_temp.result('foreign attempt 1')
+    ))) -> 0 ->> 'error',
+    'unfit_attempt', 'a completion with another decision''s attempt is refused'
+);
+select is(pg_temp.decision('foreign', 'outcome_status'), 'abandoned', 'and what was swept stays so');
 
 -- Who is alive renews its leases.
 select is(
