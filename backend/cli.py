@@ -33,6 +33,7 @@ _COMMANDS = {
     "preflight": _Command(
         "count what a database to adopt has against the constraint", "backend.preflight:main", "stack"
     ),
+    "doctor": _Command("find whatever breaks the record or the money", "backend.doctor:main", "stack"),
     "prices": _Command(
         "compare prices with a library's, and write them", "backend.prices.command:main", "prices,stack"
     ),

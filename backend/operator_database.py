@@ -9,6 +9,11 @@ CONNECT_TIMEOUT_SECONDS = 10
 LOCK_TIMEOUT_MILLISECONDS = 4_000
 
 _SCHEMES = ("postgresql://", "postgres://")
+_MISSING = (
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.UndefinedColumn,
+    psycopg.errors.UndefinedFunction,
+)
 
 
 @contextmanager
@@ -35,9 +40,9 @@ def open_transaction(
 def reason(error: psycopg.Error, *, wrong_database: str, wrong_role: str) -> str:
     """Return one line that never repeats the URL, which holds a password.
 
-    ``wrong_database`` and ``wrong_role`` say what a missing table and a missing right mean to the command.
+    ``wrong_database`` and ``wrong_role`` say what a missing table or function and a missing right mean to the command.
     """
-    if isinstance(error, psycopg.errors.UndefinedTable | psycopg.errors.UndefinedColumn):
+    if isinstance(error, _MISSING):
         return f"{wrong_database}: {error.diag.message_primary}."
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
         return f"{wrong_role}: {error.diag.message_primary}. Ask as the tables' owner."

@@ -23,6 +23,7 @@ SUPABASE = parts.PROJECT_ROOT / "supabase"
 EARLIER_SHAPE = parts.PROJECT_ROOT / "tests" / "fixtures" / "earlier_database.sql"
 EARLIER_FILE = "20260528000000_earlier_database.sql"
 ADOPTION = sorted((SUPABASE / "adoption" / "migrations").glob("*.sql"))
+MIGRATIONS = sorted((SUPABASE / "migrations").glob("*.sql"))
 CONSTRAINT = [
     SUPABASE / "migrations" / "20261124000600_require_inference_when_model_chosen.sql",
     SUPABASE / "migrations" / "20261124000700_validate_inference_when_model_chosen.sql",
@@ -112,6 +113,16 @@ def earlier_database(stack: Stack, workdir: Path) -> Iterator[Database]:
     """Make a database of the earlier shape, pushed as a migration of that time."""
     with new_database(stack, workdir) as database:
         shutil.copyfile(EARLIER_SHAPE, database.migrations / EARLIER_FILE)
+        pushed = database.push()
+        assert pushed.exit_code == 0, pushed.stderr
+        yield database
+
+
+@contextmanager
+def gateway_database(stack: Stack, workdir: Path) -> Iterator[Database]:
+    """Make a database with every migration, and no rows."""
+    with new_database(stack, workdir) as database:
+        database.add(MIGRATIONS)
         pushed = database.push()
         assert pushed.exit_code == 0, pushed.stderr
         yield database
