@@ -34,6 +34,7 @@ _COMMANDS = {
         "count what a database to adopt has against the constraint", "backend.preflight:main", "stack"
     ),
     "doctor": _Command("find whatever breaks the record or the money", "backend.doctor:main", "stack"),
+    "wallet": _Command("top up, refund or correct a wallet", "backend.wallet:main"),
     "prices": _Command(
         "compare prices with a library's, and write them", "backend.prices.command:main", "prices,stack"
     ),

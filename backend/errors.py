@@ -15,6 +15,7 @@
     ├── IdempotencyKeyReusedError      422  the key stands for another body
     ├── RequestInProgressError         409  the request that has the key is under way
     ├── RequestDoneError               409  it is over, and its answer is not stored
+    ├── EntryIdTakenError              409  the id of a wallet's entry stands for another
     ├── NoCandidateFitsError           422  none can take the request, whatever its quality
     ├── NoCandidateClearsFloorError    422  some can, but none is good enough
     ├── AllCandidatesFailedError       503  every candidate was tried, or none was available
@@ -164,6 +165,13 @@ class RequestDoneError(ClearfloorError):
     when = "The request with this Idempotency-Key is over and its answer is not stored; `details` has decision and state."
 
 
+class EntryIdTakenError(ClearfloorError):
+    """The id of a wallet's entry stands for another one."""
+
+    status, code, type = 409, "entry_id_taken", "invalid_request_error"
+    when = "The id of a wallet's entry stands for another entry already. Nothing was changed."
+
+
 class NoCandidateFitsError(ClearfloorError):
     """No candidate can take the request, however good it is."""
 
@@ -223,6 +231,7 @@ ERROR_TABLE: tuple[type[ClearfloorError], ...] = (
     IdempotencyKeyReusedError,
     RequestInProgressError,
     RequestDoneError,
+    EntryIdTakenError,
     NoCandidateFitsError,
     NoCandidateClearsFloorError,
     AllCandidatesFailedError,

@@ -10,7 +10,7 @@ import uvicorn
 from pydantic import ValidationError
 
 from backend.app import create_app
-from backend.settings import Settings
+from backend.settings import Settings, faults
 
 _SETTINGS_ARE_WRONG = 2
 
@@ -24,7 +24,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         settings = Settings()
     except ValidationError as error:
-        sys.stderr.write("".join(f"clearfloor serve: {line}\n" for line in _faults(error)))
+        sys.stderr.write("".join(f"clearfloor serve: {line}\n" for line in faults(error)))
         return _SETTINGS_ARE_WRONG
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     # Every call is a line of httpx' at that level, and every retry one of stamina's. What matters of them is logged here.
@@ -40,17 +40,3 @@ def main(arguments: Sequence[str]) -> int:
         timeout_graceful_shutdown=settings.shutdown_grace_seconds,
     )
     return 0
-
-
-def _faults(error: ValidationError) -> list[str]:
-    """Return one line a wrong setting, by its variable's name; never its value, which may be a secret."""
-    return [
-        ": ".join(
-            [*(_variable(str(part)) for part in fault["loc"]), fault["msg"].removeprefix("Value error, ")]
-        )
-        for fault in error.errors(include_url=False, include_context=False, include_input=False)
-    ]
-
-
-def _variable(name: str) -> str:
-    return name if name.isupper() else f"CLEARFLOOR_{name.upper()}"

@@ -9,7 +9,7 @@ import os
 from typing import Any, Self
 
 from cryptography.fernet import Fernet
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -123,9 +123,18 @@ class Settings(BaseSettings):
         60.0, "How long a candidate is left alone after it refused our key or our account (401, 402)."
     )
 
+    @field_validator("supabase_url")
+    @classmethod
+    def _is_url(cls, url: str) -> str:
+        if not url.startswith(("https://", "http://")):
+            raise ValueError("it is no URL: it looks like https://<project>.supabase.co")
+        return url
+
     @field_validator("supabase_secret_key")
     @classmethod
     def _is_not_publishable(cls, key: SecretStr) -> SecretStr:
+        if not key:
+            raise ValueError("it is empty")
         if key.get_secret_value().startswith("sb_publishable_"):
             raise ValueError("it is a publishable key; the backend needs the secret one (sb_secret_...)")
         return key
@@ -183,3 +192,17 @@ def provider_key(variable: str | None) -> str | None:
     """
     key = os.environ.get(variable, "").strip() if variable else ""
     return key if key.isascii() and key.isprintable() and key else None
+
+
+def faults(error: ValidationError) -> list[str]:
+    """Return one line a wrong setting, by its variable's name; never its value, which may be a secret."""
+    return [
+        ": ".join(
+            [*(_variable(str(part)) for part in fault["loc"]), fault["msg"].removeprefix("Value error, ")]
+        )
+        for fault in error.errors(include_url=False, include_context=False, include_input=False)
+    ]
+
+
+def _variable(name: str) -> str:
+    return name if name.isupper() else f"CLEARFLOOR_{name.upper()}"

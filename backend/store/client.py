@@ -29,11 +29,16 @@ RETRY_AFTER_SECONDS = 1.0
 
 
 class RecordError(Exception):
-    """The record refused a call of ours: a bug, or a schema that does not fit. ``code`` is PostgREST's or Postgres'."""
+    """The record refused a call of ours: a bug, or a schema that does not fit, but for what :mod:`backend.store.wallets` says.
 
-    def __init__(self, message: str, code: str = "") -> None:
+    ``code`` is PostgREST's or Postgres', and so are the words ``told`` and ``hint``, which are for operators only.
+    """
+
+    def __init__(self, message: str, code: str = "", *, told: str = "", hint: str = "") -> None:
         super().__init__(message)
         self.code = code
+        self.told = told
+        self.hint = hint
 
 
 class DataApi:
@@ -81,7 +86,8 @@ async def execute(query: Any) -> Any:  # noqa: ANN401 # postgrest-py's builders 
         code = error.code or ""
         if _PASSING_CODE.fullmatch(code):
             raise _unavailable(code) from error
-        raise RecordError(f"the record refused the call: {code} {error.message}", code) from error
+        message = f"the record refused the call: {code} {error.message}"
+        raise RecordError(message, code, told=error.message or "", hint=error.hint or "") from error
     except httpx.HTTPError as error:
         raise _unavailable(type(error).__name__) from error
 

@@ -46,7 +46,7 @@ def test_a_start_with_wrong_settings_says_which_in_a_line_each(
 def test_a_missing_setting_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the variable that its operator is to set."""
     for variable in ("SUPABASE_URL", "SUPABASE_SECRET_KEY", "SUPABASE_PUBLISHABLE_KEY"):
-        monkeypatch.setenv(variable, "there")
+        monkeypatch.setenv(variable, SUPABASE_URL)
     monkeypatch.delenv(name)
     with pytest.raises(ValidationError, match=name):
         Settings()
@@ -71,6 +71,19 @@ def test_keys_of_answers_are_checked_at_start() -> None:
     with pytest.raises(ValidationError, match="32 bytes in URL-safe base64") as raised:
         settings(answer_keys=f"{good},{wrong}")
     assert wrong not in str(raised.value)
+
+
+@pytest.mark.parametrize("url", ["", "project.supabase.co", "postgresql://postgres@db.supabase.co/postgres"])
+def test_what_is_no_url_of_a_project_is_refused(url: str) -> None:
+    """The Data API is reached by HTTP."""
+    with pytest.raises(ValidationError, match=r"SUPABASE_URL\n.*it is no URL"):
+        settings(SUPABASE_URL=url)
+
+
+def test_an_empty_secret_key_is_refused() -> None:
+    """It is one that was not set."""
+    with pytest.raises(ValidationError, match=r"SUPABASE_SECRET_KEY\n.*it is empty"):
+        settings(SUPABASE_SECRET_KEY="")
 
 
 def test_a_lease_must_outlive_its_renewals() -> None:

@@ -100,6 +100,14 @@ async def test_what_a_retry_does_not_mend_is_a_refusal(answer: object) -> None:
         await data_api(Postgrest({"sweep_decisions": [answer]})).call("sweep_decisions", {})
 
 
+async def test_a_refusal_keeps_the_database_s_own_words() -> None:
+    """For those who may see them: its code, its sentence and its hint."""
+    answer = httpx.Response(400, json={"code": "22023", "message": "told", "details": None, "hint": "hinted"})
+    with pytest.raises(RecordError) as raised:
+        await data_api(Postgrest({"top_up_wallet": [answer]})).call("top_up_wallet", {})
+    assert (raised.value.code, raised.value.told, raised.value.hint) == ("22023", "told", "hinted")
+
+
 @pytest.mark.parametrize(
     "answer", [httpx.ConnectError(f"key {SECRET_KEY}"), httpx.Response(503, content=b"x")]
 )
