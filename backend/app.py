@@ -8,7 +8,7 @@ import httpx
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from backend.api import chat, decisions, health, models
+from backend.api import chat, decisions, health, models, operators
 from backend.api.errors import add_error_handlers
 from backend.api.faults import FaultBarrier
 from backend.api.identity import Identities
@@ -50,6 +50,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     add_error_handlers(app)
     for module in (chat, models, decisions, health):
         app.include_router(module.router)
+    if settings.operators:
+        app.include_router(operators.router)
+        app.add_middleware(operators.NoBrowsers)
     return app
 
 

@@ -103,7 +103,7 @@ class AccessDeniedError(ClearfloorError):
     """Somebody we know, who may not."""
 
     status, code, type = 403, "access_denied", "permission_error"
-    when = "The agent is switched off, or the organization has no such agent or member."
+    when = "The agent is switched off, the organization has no such agent or member, or a browser called an operator's route."
 
 
 class NotFoundError(ClearfloorError):

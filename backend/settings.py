@@ -6,11 +6,15 @@ their variables, and :func:`provider_key` reads them.
 """
 
 import os
+import re
 from typing import Any, Self
 
 from cryptography.fernet import Fernet
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+# A comma would end it, and a space be lost.
+_OPERATOR_TOKEN = re.compile(r"[a-z0-9_.-]+:(?P<token>[!-~]{32,})")
 
 
 def _more_than_zero(default: float, description: str) -> Any:  # noqa: ANN401 # as pydantic's own Field
@@ -53,6 +57,11 @@ class Settings(BaseSettings):
     # Callers.
     cors_allowed_origins: str = Field(
         "", description="Origins of browsers that may call, comma-separated; empty: none."
+    )
+    operator_tokens: SecretStr | None = Field(
+        None,
+        description="Tokens of operators' programs that may move money, `name:token`, comma-separated: a name of `a-z0-9_.-`, a"
+        " token of at least 32 characters. None: there are no such routes.",
     )
     max_request_bytes: int = _more_than_zero(
         32 * 1024 * 1024, "A larger request is refused with 413 before it is parsed."
@@ -158,6 +167,18 @@ class Settings(BaseSettings):
                 ) from None
         return keys
 
+    @field_validator("operator_tokens")
+    @classmethod
+    def _are_operator_tokens(cls, tokens: SecretStr | None) -> SecretStr | None:
+        found = [_OPERATOR_TOKEN.fullmatch(part) for part in _parts(tokens)]
+        if not all(found):
+            raise ValueError(
+                "each must be `name:token`: a name of a-z, 0-9, `_`, `.` and `-`, and at least 32 printable characters"
+            )
+        if len({part["token"] for part in found if part}) < len(found):
+            raise ValueError("a token stands for one operator: two have the same")
+        return tokens
+
     @model_validator(mode="after")
     def _lease_outlives_renewals(self) -> Self:
         # One renewal may fail, and an opening may take all its tries before it is renewed for the first time.
@@ -178,6 +199,12 @@ class Settings(BaseSettings):
     def fernet_keys(self) -> list[str]:
         """The keys of ``answer_keys``, one by one."""
         return _parts(self.answer_keys)
+
+    @property
+    def operators(self) -> list[tuple[str, str]]:
+        """The names and tokens of ``operator_tokens``. A name may have several, so that they can be changed."""
+        pairs = (part.partition(":") for part in _parts(self.operator_tokens))
+        return [(name, token) for name, _, token in pairs]
 
 
 def _parts(secret: SecretStr | None) -> list[str]:

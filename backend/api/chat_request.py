@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from backend.api.body import decode_body
 from backend.api.message_parts import Message, count_media, needs_of, payload_bytes
 from backend.errors import InvalidRequestError, ModelNotFoundError
 from backend.routing.catalogue import Catalogue
@@ -28,8 +29,6 @@ _MOST_FIELDS = 100
 # Each becomes an object of some hundred bytes here: 12 MB of `{},{}` took 600 MB.
 _MOST_OBJECTS = 500_000
 _FLOOR = re.compile(r"(?:0(?:\.[0-9]{1,15})?|1(?:\.0{1,15})?)")
-_WHERE = re.compile(r"(?P<what>.*?)(?: - at `\$(?P<path>.*)`)?", re.DOTALL)
-_NAMED_FIELD = re.compile(r".* (?:required|unknown) field `(?P<name>[^`]*)`")
 
 OutputLimit = Annotated[int, Meta(gt=0, le=_MOST_OUTPUT_TOKENS)]
 
@@ -133,14 +132,8 @@ def read_chat_request(content: bytes) -> tuple[ChatRequest, Fields]:
     """
     if content.count(b"{") > _MOST_OBJECTS:
         raise InvalidRequestError(f"The body has more than {_MOST_OBJECTS} objects.")
-    try:
-        chat, fields = _CHAT_REQUEST.decode(content), _FIELDS.decode(content)
-    except msgspec.ValidationError as error:
-        raise _invalid(str(error)) from error
-    except msgspec.DecodeError as error:
-        raise InvalidRequestError(f"The body is not JSON: {error}.") from error
-    except RecursionError as error:
-        raise InvalidRequestError("The body is nested too deeply.") from error
+    chat = decode_body(_CHAT_REQUEST.decode, content, known_fields=Options.__struct_fields__)
+    fields = decode_body(_FIELDS.decode, content)
     if len(fields) > _MOST_FIELDS:
         raise InvalidRequestError(f"The body has more than {_MOST_FIELDS} fields.")
     if chat.max_tokens and chat.max_completion_tokens and chat.max_tokens != chat.max_completion_tokens:
@@ -183,17 +176,6 @@ def routing_request(
         models=tuple(sorted(options.models)) if options.models else None,
         clamp=options.clamp,
     )
-
-
-def _invalid(described: str) -> InvalidRequestError:
-    """Make the error of what msgspec says, such as ``Expected `int | null`, got `str` - at `$.n` ``."""
-    found = _WHERE.fullmatch(described)
-    what, path = (found["what"], found["path"] or "") if found else (described, "")
-    named = _NAMED_FIELD.fullmatch(what)
-    steps = [*path.replace("[", ".").replace("]", "").split("."), named["name"] if named else ""]
-    param = ".".join(step for step in steps if step) or None
-    known = f" There are {', '.join(Options.__struct_fields__)}." if "unknown field" in what else ""
-    return InvalidRequestError(f"`{param or 'body'}` is wrong: {what}.{known}", param=param)
 
 
 def _is_auto(model: str) -> bool:

@@ -105,7 +105,11 @@ def test_no_time_or_size_may_be_zero(name: str) -> None:
 
 def test_secrets_are_in_no_text_of_the_settings() -> None:
     """They would be in a log with the first traceback."""
-    known = settings(SUPABASE_SECRET_KEY=f"sb_secret_{CANARY}", SUPABASE_JWT_SECRET=CANARY)
+    known = settings(
+        SUPABASE_SECRET_KEY=f"sb_secret_{CANARY}",
+        SUPABASE_JWT_SECRET=CANARY,
+        operator_tokens=f"ann:{CANARY * 6}",
+    )
     assert CANARY not in repr(known) + str(known) + known.model_dump_json()
 
 
@@ -132,6 +136,39 @@ def test_origins_are_read_one_by_one() -> None:
         "https://a.test",
         "https://b.test",
     ]
+
+
+def test_operators_are_read_one_by_one() -> None:
+    """None by default; a name may have two tokens while they are changed, and a token any printable character but the comma."""
+    one, two = "x" * 32, "=:" * 16
+    assert settings().operators == settings(operator_tokens=" , ").operators == []
+    assert settings(operator_tokens=f"ann:{one}, ann:{two} ,billing-1.eu_x:{'y' * 40}").operators == [
+        ("ann", one),
+        ("ann", two),
+        ("billing-1.eu_x", "y" * 40),
+    ]
+
+
+@pytest.mark.parametrize(
+    "tokens",
+    [
+        "x" * 40,
+        f":{'x' * 40}",
+        f"ann:{'x' * 31}",
+        f"Ann:{'x' * 40}",
+        f"ann lee:{'x' * 40}",
+        f"ann:{'x' * 20} {'x' * 20}",
+        f"ann:{'ü' * 40}",
+        f"ann:{'x' * 40},{CANARY}",
+        f"ann:{'x' * 40},bob:{'x' * 40}",
+    ],
+)
+def test_wrong_tokens_of_operators_are_refused_without_being_told(tokens: str) -> None:
+    """No name, a token that is too short or cannot be sent, or one that two would share."""
+    with pytest.raises(ValidationError, match="operator_tokens") as raised:
+        settings(operator_tokens=tokens)
+    assert "x" * 20 not in str(raised.value)
+    assert CANARY not in str(raised.value)
 
 
 def test_a_provider_key_is_read_from_the_variable_that_the_catalogue_names(

@@ -447,3 +447,135 @@ async def test_a_record_that_goes_away_under_a_decision_is_told_with_the_decisio
     assert response.headers["x-clearfloor-attempts"] == "1"
     backend.gateway.postgrest.scripts.clear()
     await backend.gateway.completions.drain()
+
+
+ENTRIES = ("top-ups", "refunds", "corrections")
+ENTRY: Json = {"id": str(AGENT), "amount_usd": "12.50", "note": "why"}
+OPERATOR_TOKEN = "a token of an operator's".replace(" ", "-") + "-program"
+
+
+def operated(**changes: object) -> Backend:
+    """Return a backend with operators' routes."""
+    return Backend(None, operator_tokens=f"ann:{OPERATOR_TOKEN}", **changes)
+
+
+async def enter(
+    backend: Backend, entries: str = "top-ups", body: object = None, **headers: str
+) -> httpx.Response:
+    """Make an entry as an operator, unless the headers say otherwise."""
+    path = f"/v1/operator/wallets/{ORGANIZATION}/{entries}"
+    sent = {"authorization": f"Bearer {OPERATOR_TOKEN}", **headers}
+    return await backend.http.post(path, json=ENTRY if body is None else body, headers=sent)
+
+
+@pytest.mark.parametrize("entries", ENTRIES)
+@pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
+async def test_without_operators_there_are_no_routes_for_them(entries: str, method: str) -> None:
+    """They look like any route that is not there, to a browser, too."""
+    backend = Backend(cors_allowed_origins="https://app.test")
+    headers = {"authorization": f"Bearer {OPERATOR_TOKEN}", "origin": "https://app.test"}
+    path, nowhere = (f"/v1/{which}/wallets/{ORGANIZATION}/{entries}" for which in ("operator", "nobodies"))
+    answer = await backend.http.request(method, path, json=ENTRY, headers=headers)
+    other = await backend.http.request(method, nowhere, json=ENTRY, headers=headers)
+    assert (answer.status_code, answer.headers) == (404, other.headers)
+    assert answer.text == other.text.replace("nobodies", "operator")
+    assert backend.gateway.postgrest.calls == []
+
+
+async def test_an_operator_s_entry_is_signed_with_the_name_of_its_token() -> None:
+    """And answered with the balance, in USD."""
+    backend = operated()
+    backend.gateway.postgrest.scripts["top_up_wallet"] = [13_500_000_000]
+    answer = await enter(backend)
+    assert (answer.status_code, answer.json()) == (
+        200,
+        {"id": ENTRY["id"], "organization_id": str(ORGANIZATION), "balance_usd": "13.5"},
+    )
+    ((_, sent),) = backend.gateway.postgrest.calls
+    assert (sent["actor"], sent["amount_nano_usd"]) == ("ann", 12_500_000_000)
+
+
+@pytest.mark.parametrize("entries", ENTRIES)
+@pytest.mark.parametrize(
+    "credential",
+    [
+        "",
+        "Bearer",
+        "Bearer ",
+        f"Basic {OPERATOR_TOKEN}",
+        "Bearer cf_key",
+        f"Bearer {OPERATOR_TOKEN}x",
+        "Bearer ü",
+    ],
+)
+async def test_whoever_is_no_operator_is_told_nothing_else(entries: str, credential: str) -> None:
+    """Neither that the body is wrong nor that the organization is."""
+    backend = operated()
+    path = f"/v1/operator/wallets/acme/{entries}"
+    answer = await backend.http.post(
+        path, content=b"{", headers={b"authorization": credential.encode("latin-1")}
+    )
+    assert (answer.status_code, answer.json()["error"]["code"]) == (401, "invalid_api_key")
+    assert OPERATOR_TOKEN not in answer.text
+    assert backend.gateway.postgrest.calls == []
+
+
+@pytest.mark.parametrize("method", ["POST", "OPTIONS"])
+@pytest.mark.parametrize("origin", ["https://app.test", "http://backend.test", "null"])
+async def test_a_browser_may_not_move_money(method: str, origin: str) -> None:
+    """Not from an origin that callers may come from, not from our own, and no preflight says that it may."""
+    backend = operated(cors_allowed_origins="https://app.test")
+    headers = {
+        "authorization": f"Bearer {OPERATOR_TOKEN}",
+        "origin": origin,
+        "access-control-request-method": "POST",
+        "access-control-request-headers": "authorization",
+    }
+    path = f"/v1/operator/wallets/{ORGANIZATION}/top-ups"
+    answer = await backend.http.request(method, path, json=ENTRY, headers=headers)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (403, "access_denied")
+    assert not [name for name in answer.headers if name.startswith("access-control")]
+    assert backend.gateway.postgrest.calls == []
+    callers = await backend.http.get("/v1/models", headers={"origin": "https://app.test"})
+    assert callers.headers["access-control-allow-origin"] == "https://app.test"
+
+
+@pytest.mark.parametrize(
+    ("entries", "body", "param"),
+    [
+        ("top-ups", ENTRY | {"amount_usd": "1.0000000001"}, "amount_usd"),
+        ("top-ups", ENTRY | {"amount_usd": 12.5}, "amount_usd"),
+        ("top-ups", ENTRY | {"id": "7"}, "id"),
+        ("top-ups", {"amount_usd": "1"}, "id"),
+        ("top-ups", ENTRY | {"actor": "bob"}, "actor"),
+        ("top-ups", ENTRY | {"decision_id": ENTRY["id"]}, "decision_id"),
+        ("corrections", ENTRY | {"decision_id": ENTRY["id"]}, "decision_id"),
+        ("corrections", ENTRY | {"note": " "}, "note"),
+        ("refunds", ENTRY, "decision_id"),
+        ("refunds", ENTRY | {"decision_id": ENTRY["id"], "note": ""}, "note"),
+        ("top-ups", [], None),
+    ],
+)
+async def test_a_wrong_entry_names_its_field(entries: str, body: object, param: str | None) -> None:
+    """And is not sent."""
+    backend = operated()
+    answer = await enter(backend, entries, body)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
+    assert backend.gateway.postgrest.calls == []
+
+
+async def test_a_wallet_whose_id_is_none_is_a_wrong_request() -> None:
+    """The operator is told so."""
+    path = "/v1/operator/wallets/acme/top-ups"
+    headers = {"authorization": f"Bearer {OPERATOR_TOKEN}"}
+    answer = await operated().http.post(path, json=ENTRY, headers=headers)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "organization_id")
+
+
+async def test_an_entry_that_cannot_be_recorded_now_is_a_503() -> None:
+    """To be sent again under its id."""
+    backend = operated(store_retry_seconds=0.001)
+    backend.gateway.postgrest.is_away = True
+    answer = await enter(backend)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "record_unavailable")
+    assert answer.headers["retry-after"] == "1"
