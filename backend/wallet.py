@@ -49,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 async def _make(entry: WalletEntry, settings: Settings) -> int:
-    async with http_client(settings) as http:
+    async with http_client(settings, connections=1) as http:
         return await make_entry(DataApi(settings, http), entry, retry_seconds=settings.store_retry_seconds)
 
 
