@@ -1,5 +1,7 @@
 """What one tenant's answer brings does not go out with another's request."""
 
+from functools import partial
+
 import httpx
 import pytest
 
@@ -8,7 +10,7 @@ from backend.store.client import http_client
 from tests.unit.samples import settings
 
 
-@pytest.mark.parametrize("make_client", [provider_client, http_client])
+@pytest.mark.parametrize("make_client", [provider_client, partial(http_client, connections=1)])
 async def test_no_cookie_is_kept(make_client: object) -> None:
     """Whoever sets it."""
     assert callable(make_client)
