@@ -1,6 +1,6 @@
 -- Who can do what to which table and function: grants first, then the policies behind them, each shown on its own.
 begin;
-select plan(309);
+select plan(313);
 
 -- What each role is granted. A table or function that is missing here is found below.
 create temp table tables (table_name text primary key, tenant_column text, member text [], backend text [], writer text []);
@@ -26,7 +26,7 @@ insert into tables values
 ('idempotency_keys', null, '{}', '{}', '{SELECT,INSERT,UPDATE,DELETE}'),
 ('stored_answers', null, '{}', '{}', '{SELECT,INSERT,UPDATE,DELETE}');
 
-create temp table functions (signature text primary key, call text);
+create temp table functions (signature text primary key, call text, roles text [] not null default '{service_role}');
 insert into functions values
 ('complete_decisions(jsonb)', 'complete_decisions(''[]'')'),
 ('correct_wallet(uuid,uuid,bigint,text,text)', 'correct_wallet(null, pg_temp.id(''acme''), 0, null, null)'),
@@ -44,6 +44,8 @@ insert into functions values
 ('set_spend_cap(uuid,uuid,uuid,text,bigint)', 'set_spend_cap(null, pg_temp.id(''acme''), null, ''hour'', null)'),
 ('sweep_decisions(integer)', 'sweep_decisions(0)'),
 ('top_up_wallet(uuid,uuid,bigint,text,text)', 'top_up_wallet(null, pg_temp.id(''acme''), 0)');
+insert into functions values
+('usage_by(text,timestamp with time zone,timestamp with time zone)', 'usage_by(''day'', now())', '{authenticated,service_role}');
 grant select on tables, functions to public;
 
 -- Two organizations, each with a row in every table that tenants read, and a catalogue.
@@ -180,8 +182,8 @@ select is(
         select role from unnest(array['anon', 'authenticated', 'service_role']) as role
         where has_function_privilege(role, 'public.' || signature, 'execute')
     ),
-    array['service_role'],
-    format('only the backend is granted %s', signature)
+    roles,
+    format('only %s is granted %s', array_to_string(roles, ' and '), signature)
 )
 from functions;
 set local role service_role;
@@ -204,7 +206,9 @@ select throws_ok(
     'select public.' || call, '42501', format('permission denied for function %s', split_part(signature, '(', 1)),
     format('a user cannot execute %s', signature)
 )
-from functions;
+from functions where not 'authenticated' = any(roles);
+select lives_ok('select public.' || call, format('a user can execute %s', signature))
+from functions where 'authenticated' = any(roles);
 reset role;
 
 -- Which commands get past the grants, tried out. What is tried is undone.

@@ -105,9 +105,12 @@ from (values
     ('policy on what users may edit', 'no policy believes what users may edit themselves'),
     ('policy column without an index', 'every column that a policy reads is led by an index'),
     ('function without a pinned path', 'every function has a search path that ends in pg_temp'),
-    ('definer function of another owner', 'every function with its owner''s rights is owned by clearfloor_writer'),
-    ('function that callers may execute', 'no function of public can be executed by anon or users')
+    ('definer function of another owner', 'every function with its owner''s rights is owned by clearfloor_writer')
 ) as swept (rule, sentence);
+select set_eq(
+    'select pg_temp.faulty(''function that callers may execute'')', array['usage_by'],
+    'no function of public can be executed by anon or users, but for one that has only its caller''s rights'
+);
 select set_eq(
     'select pg_temp.faulty(''foreign key without an index'')',
     -- Led by the primary key on id, which leaves one row; and snapshots are never deleted.
@@ -252,7 +255,7 @@ select set_eq(
     'the sweep finds a function with the rights of another owner than clearfloor_writer'
 );
 select set_eq(
-    'select pg_temp.faulty(''function that callers may execute'')', array['loose', 'half_pinned', 'own_definer', 'for_users'],
+    'select pg_temp.faulty(''function that callers may execute'')', array['loose', 'half_pinned', 'own_definer', 'for_users', 'usage_by'],
     'the sweep finds functions that everybody or users may execute'
 );
 

@@ -108,7 +108,7 @@ FAULTS = {
     "a function that everybody may execute": Fault(
         "grant execute on function public.read_catalogue(bigint) to service_role;",
         "grant execute on function public.read_catalogue(bigint) to service_role, authenticated;",
-        "no function of public can be executed by anon or users",
+        "no function of public can be executed by anon or users, but for one that has only its caller's rights",
     ),
     "an index that is forgotten": Fault(
         "create index spend_counters_organization_id_idx on public.spend_counters (organization_id);",
