@@ -9,11 +9,12 @@ from backend.store.client import execute
 
 _DECISION = (
     "id,agent_id,opened_at,completed_at,requested_model,requested_rule,decision_rule,outcome_status,inference_id,"
-    "floor,task,stream,catalogue_version,passed_over,refusal,reserved_nano_usd,charge_nano_usd"
+    "floor,task,stream,catalogue_version,passed_over,refusal,reserved_nano_usd,charge_nano_usd,operator_loss_nano_usd,"
+    "dearest_cost_nano_usd,baseline_cost_nano_usd,swept_at"
 )
 _ATTEMPTS = (
     "attempts:inferences!inferences_routing_outcome_fkey(id,attempt_number,candidate_id,provider,model,price_id,status,"
-    "opened_at,finished_at,provider_request_id,"
+    "opened_at,finished_at,provider_request_id,output_limit_tokens,"
     "http_calls,http_status,error_class,error_message,retry_after_seconds,first_content_milliseconds,duration_milliseconds,"
     "input_tokens,cache_read_tokens,cache_write_tokens,cache_write_1h_tokens,output_tokens,reasoning_tokens,usage_source,"
     "usage_convention,reported_usage,bound_nano_usd,"

@@ -80,7 +80,8 @@ begin
         select 'attempts_are_numbered', min(inference.organization_id::text)::uuid, inference.routing_outcome_id,
             format('%s attempts, numbered %s to %s', count(*), min(inference.attempt_number), max(inference.attempt_number))
         from public.inferences as inference
-        where inference.opened_at >= since
+        inner join public.routing_outcomes as decision on inference.routing_outcome_id = decision.id
+        where decision.opened_at >= since
         group by inference.routing_outcome_id
         having count(*) <> max(inference.attempt_number)
         union all

@@ -1,6 +1,6 @@
 -- The invariants find what breaks them: one wrong row of every kind, made by the tables' owner with the guards taken down.
 begin;
-select plan(33);
+select plan(34);
 
 -- Ids are hashes of names: the same in every run, and nobody else's.
 create function pg_temp.id(name text) returns uuid language sql immutable return md5('clearfloor pgtap ' || name)::uuid;
@@ -255,6 +255,11 @@ select lives_ok(
     'a cap is set below what is spent'
 );
 select is(pg_temp.faults(), '{}', 'which is no fault');
+update public.inferences set opened_at = now() - interval '1 minute' where id = pg_temp.id('failed over attempt 1');
+select is(
+    array(select invariant from public.gateway_invariants(now() - interval '30 seconds', pg_temp.id('acme'))),
+    '{}', 'a range that begins between two attempts is no fault'
+);
 select is(
     array(select invariant from public.gateway_invariants(of_organization => pg_temp.id('nobody'))), '{}',
     'one organization can be looked at alone'

@@ -1,0 +1,31 @@
+"""Which routes there are: whatever may cost money goes through the one function that holds funds first."""
+
+import ast
+import importlib
+from pathlib import Path
+
+API = Path(__file__).parents[3] / "backend" / "api"
+
+
+def test_only_what_is_dispatched_once_or_moves_an_operators_money_is_posted() -> None:
+    """A new POST route has to be thought of here: does it cost money, and who holds it before?"""
+    modules = [importlib.import_module(f"backend.api.{file.stem}") for file in API.glob("*.py")]
+    routes = [route for module in modules for route in getattr(getattr(module, "router", None), "routes", ())]
+    posted = {route.path for route in routes if "POST" in route.methods}
+    assert posted == {
+        "/v1/chat/completions",
+        "/v1/operator/wallets/{organization_id}/top-ups",
+        "/v1/operator/wallets/{organization_id}/refunds",
+        "/v1/operator/wallets/{organization_id}/corrections",
+    }
+
+
+def test_no_route_reaches_a_provider_but_by_dispatch() -> None:
+    """Nothing of the providers is imported where requests come in: there is no way past the reservation."""
+    imported = {
+        node.module
+        for file in API.glob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module
+    }
+    assert not {module for module in imported if module.startswith("backend.providers")}
