@@ -39,7 +39,8 @@ def refused(opened: Opened, decision_id: UUID) -> ClearfloorError:
         return InsufficientFundsError(
             f"The wallet cannot take this request: it may cost up to {_usd(refusal, 'needed')}, the balance is"
             f" {_usd(refusal, 'balance')} and {_usd(refusal, 'held')} of it is held by requests under way."
-            " Nothing is charged. Top up, ask for fewer output tokens, or wait for those requests.",
+            " Nothing is charged. Top up, ask for fewer output tokens (`clearfloor.clamp` lowers them to what there is), or wait"
+            " for those requests.",
             decision_id=decision_id,
             details=refusal,
         )
@@ -48,7 +49,8 @@ def refused(opened: Opened, decision_id: UUID) -> ClearfloorError:
             f"The {refusal.get('scope')}'s cap for the {refusal.get('window')} cannot take this request: it may cost"
             f" up to {_usd(refusal, 'needed')}; of {_usd(refusal, 'cap')}, {_usd(refusal, 'spent')} is spent and"
             f" {_usd(refusal, 'held')} held by requests under way. Nothing is charged."
-            f" Ask for fewer output tokens, or wait: {_resets(refusal)}",
+            " Ask for fewer output tokens (`clearfloor.clamp` lowers them to what there is), or wait:"
+            f" {_resets(refusal)}",
             decision_id=decision_id,
             details=refusal,
             retry_after_seconds=_seconds_until(refusal.get("resets_at")),
