@@ -25,6 +25,9 @@ from backend.settings import Settings
 from backend.store.client import DataApi, http_client
 from backend.store.record import Record
 
+# Each makes one call at a time.
+_BACKGROUND_TASKS = 3
+
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Make the application, by default from the environment's settings.
@@ -61,8 +64,10 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     async with AsyncExitStack() as stack:
         store_http = await stack.enter_async_context(http_client(settings, settings.store_connections))
-        # A renewal of leases must not wait behind the requests whose leases they are.
-        background_http = await stack.enter_async_context(http_client(settings, connections=1))
+        # A renewal of leases must not wait behind the requests whose leases they are, nor behind the other tasks.
+        background_http = await stack.enter_async_context(
+            http_client(settings, connections=_BACKGROUND_TASKS)
+        )
         provider_http = await stack.enter_async_context(provider_client(settings))
         parts = _parts(settings, store_http, background_http, provider_http)
         stack.push_async_callback(parts.dispatcher.completions.drain)

@@ -29,7 +29,7 @@ class LiveCatalogue:
 
 @dataclass(frozen=True, slots=True)
 class Background:
-    """What goes on beside the requests reaches the record by this, on a connection of its own."""
+    """What goes on beside the requests reaches the record by this, on connections of its own."""
 
     data_api: DataApi
     record: Record

@@ -31,6 +31,7 @@ from backend.providers.types import ChatAnswer, ChatStream, Provider, ProviderCa
 from backend.routing.catalogue import Candidate
 from backend.routing.rank import Scored
 from backend.settings import Settings, provider_key
+from backend.store.client import RecordError
 from backend.store.record import (
     Completed,
     KeyHeldError,
@@ -161,13 +162,12 @@ class Dispatcher:
         passed_over = progress.take_unwritten()
         try:
             opened = await self._write_opening(order, attempt, progress.last, passed_over)
-        except (StoreUnavailableError, asyncio.CancelledError) as error:
-            status: OutcomeStatus = "failed_provider_error" if progress.calls else "abandoned"
-            if isinstance(error, asyncio.CancelledError):
-                status = "cancelled"
-            self.completions.start(
-                order.decision.id, self._undo(order, attempt, progress.last, passed_over, status)
-            )
+        except (StoreUnavailableError, RecordError, asyncio.CancelledError) as error:
+            # It may have been written by an earlier try whose answer was lost.
+            if not isinstance(error, RecordError) or not error.is_final:
+                status = _status_of_undone(error, progress)
+                undoing = self._undo(order, attempt, progress.last, passed_over, status)
+                self.completions.start(order.decision.id, undoing)
             raise
         if opened.outcome_status:
             self.completions.forget(order.decision.id)
@@ -293,6 +293,14 @@ class Dispatcher:
         )
         completion = self.record.complete_decision(order.decision, status, decision_rule_override=override)
         await self.completions.finish(order.decision.id, completion)
+
+
+def _status_of_undone(error: BaseException, progress: Progress) -> OutcomeStatus:
+    if isinstance(error, asyncio.CancelledError):
+        return "cancelled"
+    if isinstance(error, RecordError):
+        return "failed_other"
+    return "failed_provider_error" if progress.calls else "abandoned"
 
 
 def _may_go_on(order: Order, failed: Attempt) -> bool:

@@ -24,6 +24,8 @@ from supabase import AsyncClient, AsyncClientOptions
 _PASSING_CODE = re.compile(r"(?:08|40|53|55|57)[0-9A-Z]{3}|PGRST0[0-9]{2}")
 # A gateway's errors have no code in their JSON, or no JSON at all.
 _HAS_CODE = re.compile(rb'"code"\s*:\s*"(?:[0-9A-Z]{5}|PGRST[0-9]{3})"')
+# Data exceptions and violated constraints.
+_CLASSES_OF_WRONG_VALUES = frozenset({"22", "23"})
 _AWAY_STATUSES = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
 RETRY_AFTER_SECONDS = 1.0
 
@@ -39,6 +41,14 @@ class RecordError(Exception):
         self.code = code
         self.told = told
         self.hint = hint
+
+    @property
+    def is_final(self) -> bool:
+        """Whether it is about what was sent: an answer of our functions, or a value that the database will not take.
+
+        Anything else (a right taken away for a while, a standby, a key that was rotated) somebody mends.
+        """
+        return not self.code or self.code[:2] in _CLASSES_OF_WRONG_VALUES
 
 
 class DataApi:

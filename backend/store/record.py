@@ -4,13 +4,17 @@ Each takes and returns arrays there; here, one item a call. All are idempotent b
 sent again until it is answered or its time is up.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
 from uuid import UUID
 
+from backend.errors import StoreUnavailableError
 from backend.retries import record_with_retry
 from backend.store.client import DataApi, RecordError
+
+_LOGGER = logging.getLogger(__name__)
 
 OutcomeStatus = Literal[
     "succeeded", "failed_provider_error", "failed_other", "cancelled", "abandoned", "rejected_no_candidate"
@@ -231,7 +235,7 @@ class Record:
 
         The override says why there is no attempt to link; where one was made, the record keeps the requested rule.
         ``answer`` is what is stored for the request's Idempotency-Key.
-        Tried for ever: the answer is paid for, and funds are held.
+        Tried for ever, whatever the record says but that this item makes no sense: the answer is paid for, and funds are held.
         """
         item = {
             "id": decision.id,
@@ -275,14 +279,23 @@ class Record:
     async def _one(
         self, function: str, item: Mapping[str, Any], retry_seconds: float | None
     ) -> dict[str, Any]:
-        items = [_json(item)]
-        answers = await record_with_retry(
-            lambda: self._api.call(function, {"items": items}), seconds=retry_seconds
-        )
+        parameters = {"items": [_json(item)]}
+        call = self._insistent if retry_seconds is None else self._api.call
+        answers = await record_with_retry(lambda: call(function, parameters), seconds=retry_seconds)
         answer = dict(answers[0])
         if answer["error"]:
             raise RecordError(f"{function} of {answer['id']}: {answer['error']}")
         return answer
+
+    async def _insistent(self, function: str, parameters: Mapping[str, Any]) -> Any:  # noqa: ANN401 # JSON
+        """Call a function; take whatever somebody can mend for an absence of the record: money hangs on this call."""
+        try:
+            return await self._api.call(function, parameters)
+        except RecordError as error:
+            if error.is_final:
+                raise
+            _LOGGER.error("%s; it is tried again until it is answered", error)  # noqa: TRY400 # no bug of this code
+            raise StoreUnavailableError(str(error)) from error
 
 
 def _records(passed_over: Sequence[PassedOver]) -> list[dict[str, Any]]:
@@ -299,4 +312,6 @@ def _json_value(value: Any) -> Any:  # noqa: ANN401 # any field of an item
     if isinstance(value, str):
         # Postgres stores every character but this one, and providers' messages may hold it.
         return value.replace("\0", "")
+    if isinstance(value, list | tuple):
+        return [_json_value(entry) for entry in value]
     return _json(value) if isinstance(value, Mapping) else value

@@ -67,6 +67,7 @@ create table public.rate_limits (
     tokens_per_minute bigint constraint rate_limits_tokens_check check (tokens_per_minute > 0),
     requests_full_at timestamptz not null default now(),
     tokens_full_at timestamptz not null default now(),
+    created_at timestamptz not null default now(),
     constraint rate_limits_agent_fkey
     foreign key (organization_id, agent_id) references public.agents (organization_id, id),
     constraint rate_limits_scope_key unique nulls not distinct (organization_id, agent_id),
@@ -110,6 +111,9 @@ create table public.ledger_entries (
     check (
         (kind in ('settlement', 'loss', 'refund')) = (num_nulls(routing_outcome_id, agent_id, opened_at) = 0)
     ),
+    -- One settlement a decision, and one loss.
+    constraint ledger_entries_usage_is_by_decision_check
+    check (kind not in ('settlement', 'loss') or id = routing_outcome_id),
     constraint ledger_entries_operator_says_why_check
     check (kind not in ('refund', 'correction') or (actor <> '' and note <> ''))
 );

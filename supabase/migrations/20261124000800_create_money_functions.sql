@@ -101,14 +101,28 @@ begin
 end
 $$;
 
--- What movements take from each rate limit: those of the organization and of the agent.
+-- What movements take from each rate limit: those of the organization and of the agent. Of tokens that are given back only
+-- those count that were taken from this bucket and that time has not filled up since: else they would be there twice.
 create function private.metered(movements private.movement [])
 returns table (rate_limit_id uuid, requests bigint, tokens bigint)
 language plpgsql stable set search_path = pg_catalog, pg_temp as $$
 #variable_conflict use_column
+declare
+    moment constant timestamptz := clock_timestamp();
 begin
     return query
-        select bucket.id, sum(movement.requests)::bigint, sum(movement.tokens)::bigint
+        select
+            bucket.id, sum(movement.requests)::bigint,
+            sum(case
+                when movement.tokens >= 0 then movement.tokens
+                when bucket.created_at > movement.opened_at then 0
+                else least(
+                    movement.tokens
+                    + bucket.tokens_per_minute
+                    * extract(epoch from greatest(moment - movement.opened_at, interval '0')) / 60,
+                    0
+                )
+            end)::bigint
         from unnest(movements) as movement
         inner join public.rate_limits as bucket
             on movement.organization_id = bucket.organization_id
@@ -548,8 +562,10 @@ begin
     elsif known is not null then
         update public.rate_limits set requests_per_minute = requests, tokens_per_minute = tokens where id = known;
     else
-        insert into public.rate_limits (id, organization_id, agent_id, requests_per_minute, tokens_per_minute)
-        values (limit_id, organization, scope_agent, requests, tokens)
+        insert into public.rate_limits (
+            id, organization_id, agent_id, requests_per_minute, tokens_per_minute, created_at
+        )
+        values (limit_id, organization, scope_agent, requests, tokens, clock_timestamp())
         returning id into known;
     end if;
     return known;

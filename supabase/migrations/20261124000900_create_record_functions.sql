@@ -339,14 +339,15 @@ begin
 end
 $$;
 
--- Whether a decision keeps the Idempotency-Key that it claimed: not where nothing was called for it, or nobody answered
--- and nothing was charged. Then the same request may be tried again under the same key.
+-- Whether a decision keeps the Idempotency-Key that it claimed: not once it is over and nobody has answered, as no attempt was
+-- made or the last one failed. Then the same request may be tried again under the same key. An answer that broke, that
+-- nobody waited for, or of which nobody knows is no reason to ask for another one.
 create function private.keeps_key(decision public.routing_outcomes) returns boolean
-language plpgsql immutable set search_path = pg_catalog, pg_temp as $$
+language plpgsql stable set search_path = pg_catalog, pg_temp as $$
 begin
-    return decision.outcome_status is null or (
-        decision.inference_id is not null
-        and (decision.charge_nano_usd > 0 or decision.outcome_status not in ('failed_provider_error', 'failed_other'))
+    return decision.outcome_status is null or exists (
+        select from public.inferences as inference
+        where inference.id = decision.inference_id and inference.status <> 'failed'
     );
 end
 $$;
@@ -361,7 +362,8 @@ begin
             'charge_nano_usd', holder.charge_nano_usd
         )
         from public.idempotency_keys as claim
-        inner join public.routing_outcomes as holder on claim.routing_outcome_id = holder.id
+        inner join public.routing_outcomes as holder
+            on claim.routing_outcome_id = holder.id and claim.agent_id = holder.agent_id
         where claim.agent_id = of_agent and claim.key = of_key and claim.expires_at > clock_timestamp()
             and private.keeps_key(holder)
     );
@@ -476,6 +478,7 @@ begin
     inner join unnest(verdicts) as verdict on opening.id = verdict.decision_id
     inner join public.organizations as organization on opening.organization_id = organization.id
     where verdict.outcome_status is null and opening.idempotency_key is not null
+    order by opening.agent_id, opening.idempotency_key
     on conflict (agent_id, key) do update set
         body_hash = excluded.body_hash,
         routing_outcome_id = excluded.routing_outcome_id,
@@ -748,12 +751,13 @@ $$;
 
 comment on function public.renew_leases is 'Renews the leases of open decisions: whose process lives is not swept.';
 
--- Closes up to `batch_size` decisions whose lease has run out, oldest first, and deletes as many keys and answers whose time is
+-- Closes up to `batch_size` decisions whose lease ran out that long ago, oldest first, and deletes as many keys and answers whose time is
 -- up. Returns how many, of whatever there were most: a full batch may not be all.
-create function public.sweep_decisions(batch_size integer) returns integer
+create function public.sweep_decisions(batch_size integer, late_seconds bigint default 0) returns integer
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '4s'
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
+    late_before constant timestamptz := now() - make_interval(secs => late_seconds);
     locked uuid[];
     late uuid[];
     deleted_keys bigint;
@@ -769,14 +773,14 @@ begin
         select organization_id from public.wallets
         where organization_id in (
             select organization_id from public.routing_outcomes
-            where outcome_status is null and lease_expires_at < now()
+            where outcome_status is null and lease_expires_at < late_before
         )
         order by organization_id
         for no key update skip locked
     );
     late := array(
         select id from public.routing_outcomes
-        where outcome_status is null and lease_expires_at < now() and organization_id = any(locked)
+        where outcome_status is null and lease_expires_at < late_before and organization_id = any(locked)
         order by lease_expires_at
         limit batch_size
         -- One whose lease is being renewed at this moment lives.
@@ -787,11 +791,19 @@ begin
         select (id, 'abandoned', null, null, null)::private.closing from unnest(late) as id
     ));
     delete from public.idempotency_keys where (agent_id, key) in (
-        select agent_id, key from public.idempotency_keys where expires_at < now() limit batch_size
+        select agent_id, key from public.idempotency_keys
+        where expires_at < now()
+        order by agent_id, key
+        limit batch_size
+        for update skip locked
     );
     get diagnostics deleted_keys = row_count;
     delete from public.stored_answers where routing_outcome_id in (
-        select routing_outcome_id from public.stored_answers where expires_at < now() limit batch_size
+        select routing_outcome_id from public.stored_answers
+        where expires_at < now()
+        order by routing_outcome_id
+        limit batch_size
+        for update skip locked
     );
     get diagnostics deleted_answers = row_count;
     return greatest(cardinality(late), deleted_keys, deleted_answers);
@@ -822,7 +834,7 @@ grant execute on function public.insert_attempts(jsonb) to service_role;
 grant execute on function public.complete_decisions(jsonb) to service_role;
 grant execute on function public.read_idempotency_key(uuid, text) to service_role;
 grant execute on function public.renew_leases(uuid [], bigint) to service_role;
-grant execute on function public.sweep_decisions(integer) to service_role;
+grant execute on function public.sweep_decisions(integer, bigint) to service_role;
 
 reset role;
 revoke create on schema private, public from clearfloor_writer;

@@ -120,6 +120,34 @@ begin
         where entry.created_at >= since
             and (entry.organization_id, entry.agent_id) <> (decision.organization_id, decision.agent_id)
         union all
+        select 'spending_counts_where_it_was_opened', entry.organization_id, entry.id,
+            format('opened %s, its decision %s', entry.opened_at, decision.opened_at)
+        from public.ledger_entries as entry
+        inner join public.routing_outcomes as decision on entry.routing_outcome_id = decision.id
+        where decision.opened_at >= since and entry.opened_at <> decision.opened_at
+        union all
+        -- Older ones than all that the record has of the organization have outlived it.
+        select 'spending_has_a_decision', entry.organization_id, entry.id, entry.kind
+        from public.ledger_entries as entry
+        where entry.opened_at >= since
+            and not exists (
+                select from public.routing_outcomes as decision where decision.id = entry.routing_outcome_id
+            )
+            and entry.opened_at >= coalesce(
+                (
+                    select min(decision.opened_at) from public.routing_outcomes as decision
+                    where decision.organization_id = entry.organization_id
+                ),
+                'infinity'
+            )
+        union all
+        select 'tenants_are_apart', claim.organization_id, decision.id,
+            format('its Idempotency-Key is of agent %s', claim.agent_id)
+        from public.idempotency_keys as claim
+        inner join public.routing_outcomes as decision on claim.routing_outcome_id = decision.id
+        where decision.opened_at >= since
+            and (claim.organization_id, claim.agent_id) <> (decision.organization_id, decision.agent_id)
+        union all
         select 'tenants_are_apart', counter.organization_id, counter.spend_cap_id, format('its cap is of %s', cap.organization_id)
         from public.spend_counters as counter
         inner join public.spend_caps as cap on counter.spend_cap_id = cap.id
@@ -220,6 +248,10 @@ create function private.balance_faults() returns setof private.fault
 language plpgsql stable set search_path = pg_catalog, pg_temp as $$
 begin
     return query
+        select 'organization_has_a_wallet', organization.id, organization.id, organization.name
+        from public.organizations as organization
+        where not exists (select from public.wallets as wallet where wallet.organization_id = organization.id)
+        union all
         select 'wallet_is_its_ledger', wallet.organization_id, wallet.organization_id,
             format('balance %s, ledger %s', wallet.balance_nano_usd, coalesce(ledger.nano_usd, 0))
         from public.wallets as wallet

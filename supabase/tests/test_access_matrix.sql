@@ -42,7 +42,7 @@ insert into functions values
 ('renew_leases(uuid[],bigint)', 'renew_leases(''{}'', 0)'),
 ('set_rate_limit(uuid,uuid,uuid,bigint,bigint)', 'set_rate_limit(null, pg_temp.id(''acme''), pg_temp.id(''acme agent''), null, null)'),
 ('set_spend_cap(uuid,uuid,uuid,text,bigint)', 'set_spend_cap(null, pg_temp.id(''acme''), null, ''hour'', null)'),
-('sweep_decisions(integer)', 'sweep_decisions(0)'),
+('sweep_decisions(integer,bigint)', 'sweep_decisions(0)'),
 ('top_up_wallet(uuid,uuid,bigint,text,text)', 'top_up_wallet(null, pg_temp.id(''acme''), 0)');
 insert into functions values
 ('usage_by(text,timestamp with time zone,timestamp with time zone)', 'usage_by(''day'', now())', '{authenticated,service_role}');

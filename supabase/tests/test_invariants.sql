@@ -1,6 +1,6 @@
 -- The invariants find what breaks them: one wrong row of every kind, made by the tables' owner with the guards taken down.
 begin;
-select plan(34);
+select plan(39);
 
 -- Ids are hashes of names: the same in every run, and nobody else's.
 create function pg_temp.id(name text) returns uuid language sql immutable return md5('clearfloor pgtap ' || name)::uuid;
@@ -82,9 +82,12 @@ begin
 end
 $$;
 create function pg_temp.faults() returns text [] language sql as $$
+    -- Each organization alone, as a test or an operator asks for one.
     select array(
-        select distinct invariant from public.gateway_invariants()
-        where organization_id in (pg_temp.id('acme'), pg_temp.id('zenith')) order by invariant
+        select distinct fault.invariant
+        from unnest(array[pg_temp.id('acme'), pg_temp.id('zenith')]) as organization_id
+        cross join lateral public.gateway_invariants(of_organization => organization_id) as fault
+        order by invariant
     )
 $$;
 select is(
@@ -244,6 +247,27 @@ insert into seeds values
     format('delete from public.spend_counters where spend_cap_id = %L', pg_temp.id('cap'))
 ),
 (
+    '{charge_is_settled,refunds_are_within_the_charge,spending_has_a_decision}', 'a settlement of a decision that never was',
+    format('update public.ledger_entries set id = %1$L, routing_outcome_id = %1$L', pg_temp.id('nothing'))
+    || pg_temp.of('settled') || ' and kind = ''settlement'''
+),
+(
+    '{counter_is_its_window,spending_counts_where_it_was_opened}', 'a settlement in another day''s window',
+    'update public.ledger_entries set opened_at = opened_at - interval ''1 day''' || pg_temp.of('settled')
+    || ' and kind = ''settlement'''
+),
+(
+    '{organization_has_a_wallet}', 'an organization without a wallet',
+    format('delete from public.wallets where organization_id = %L', pg_temp.id('zenith'))
+),
+(
+    '{tenants_are_apart}', 'an Idempotency-Key of another tenant',
+    format(
+        'insert into public.idempotency_keys values (%L, ''key'', %L, sha256(''body''), %L, now())', pg_temp.id('zenith agent'),
+        pg_temp.id('zenith'), pg_temp.id('settled')
+    )
+),
+(
     '{cap_is_kept}', 'a cap that was passed',
     'update public.spend_caps set limit_nano_usd = 100' || pg_temp.of('cap')
 );
@@ -259,6 +283,16 @@ update public.inferences set opened_at = now() - interval '1 minute' where id = 
 select is(
     array(select invariant from public.gateway_invariants(now() - interval '30 seconds', pg_temp.id('acme'))),
     '{}', 'a range that begins between two attempts is no fault'
+);
+select throws_ok(
+    $$
+        insert into public.ledger_entries
+        select gen_random_uuid(), organization_id, kind, debit_account, credit_account, amount_nano_usd, routing_outcome_id,
+            agent_id, opened_at, actor, note, created_at
+        from public.ledger_entries where id = pg_temp.id('settled') and kind = 'settlement'
+    $$,
+    '23514', 'new row for relation "ledger_entries" violates check constraint "ledger_entries_usage_is_by_decision_check"',
+    'a second settlement of a decision cannot be written at all'
 );
 select is(
     array(select invariant from public.gateway_invariants(of_organization => pg_temp.id('nobody'))), '{}',

@@ -1,6 +1,6 @@
 -- What an operator does to a wallet: top-ups, refunds, corrections. Each once, each with who and why.
 begin;
-select plan(30);
+select plan(31);
 
 -- Ids are hashes of names: the same in every run, and nobody else's.
 create function pg_temp.id(name text) returns uuid language sql immutable return md5('clearfloor pgtap ' || name)::uuid;
@@ -117,6 +117,7 @@ select throws_ok(
     'another organization''s decision is not refunded'
 );
 select is(pg_temp.refund('rest', 50), 1000::bigint, 'the rest is refunded');
+select is(pg_temp.refund('rest', 50), 1000::bigint, 'sent again, it is weighed as it was the first time');
 select is(pg_temp.charged(), '0 0', 'nothing is counted any more');
 select throws_ok(
     format('select pg_temp.refund(''bad'', %s)', amount), '22023',

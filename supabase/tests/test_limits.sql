@@ -1,6 +1,6 @@
 -- Limits that say how much they would let through: clamped reservations, and requests and tokens a minute.
 begin;
-select plan(45);
+select plan(56);
 
 -- Ids are hashes of names: the same in every run, and nobody else's.
 create function pg_temp.id(name text) returns uuid language sql immutable return md5('clearfloor pgtap ' || name)::uuid;
@@ -217,6 +217,10 @@ select is(
 select is(
     (pg_temp.decision('never', 'refusal')::jsonb) ->> 'resets_at', null, 'of what never fits nobody says when to come back'
 );
+-- Opened in the future: no time passes for it while this runs.
+reset role;
+update public.routing_outcomes set opened_at = opened_at + interval '1 hour' where id = pg_temp.id('tokens');
+set local role service_role;
 select is(pg_temp.complete('tokens', 8), 'succeeded', 'a call used 8 tokens of its 900');
 select is(pg_temp.taken_since(), -892::numeric, 'the others are given back');
 select is(
@@ -232,6 +236,38 @@ select is(
     'a request that the wallet cannot take'
 );
 select is(pg_temp.taken_since(), -642::numeric, 'takes nothing from the rate limits: all or nothing');
+
+select is(pg_temp.open(pg_temp.second('long', '{"metered_tokens": 100}')), array[null], 'a call is opened');
+select is(pg_temp.taken_since(), -542::numeric, 'and takes its tokens');
+reset role;
+update public.routing_outcomes set opened_at = opened_at - interval '7 seconds' where id = pg_temp.id('long');
+set local role service_role;
+select is(pg_temp.complete('long', 0), 'succeeded', 'it ends seven seconds later without having used any');
+select is(pg_temp.taken_since(), -542::numeric, 'time has filled up as many by then: none is given back a second time');
+select is(
+    pg_temp.open(pg_temp.second('lost', '{"metered_tokens": 100, "lease_seconds": -1}')), array[null], 'a call is opened'
+);
+select cmp_ok(public.sweep_decisions(10), '>=', 1, 'and swept');
+select is(pg_temp.taken_since(), -442::numeric, 'nobody knows what it used: its tokens stay taken');
+select is(pg_temp.open(pg_temp.second('before', '{"metered_tokens": 0}')), array[null], 'a call is opened');
+reset role;
+update public.routing_outcomes set metered_tokens = 500, opened_at = opened_at - interval '1 second'
+where id = pg_temp.id('before');
+update public.rate_limits set created_at = clock_timestamp() where id = pg_temp.id('rate');
+set local role service_role;
+select is(pg_temp.complete('before', 0), 'succeeded', 'it took its tokens before this limit was set');
+select is(pg_temp.taken_since(), -442::numeric, 'and gives this limit none that it did not take');
+reset role;
+update public.rate_limits set tokens_full_at = now() - interval '1 hour' where id = pg_temp.id('rate');
+set local role service_role;
+select is(
+    (
+        select array_agg(status order by status) from unnest(pg_temp.open(
+            pg_temp.second('full', '{"metered_tokens": 1000}'), pg_temp.second('fuller', '{"metered_tokens": 1000}')
+        )) as status
+    ),
+    array['rejected_rate', null], 'an idle hour saves up no more than a minute''s worth'
+);
 
 -- The organization's own limit is beside its agents'.
 select is(

@@ -1,6 +1,6 @@
 -- Sweeping what a crash left open: released, free, and named as what it is.
 begin;
-select plan(35);
+select plan(39);
 
 -- Ids are hashes of names: the same in every run, and nobody else's.
 create function pg_temp.id(name text) returns uuid language sql immutable return md5('clearfloor pgtap ' || name)::uuid;
@@ -195,6 +195,37 @@ select is(
     'true', 'a swept decision goes on to its next attempt, where that fits'
 );
 select is(pg_temp.decision('failing', 'outcome_status'), null, 'it is open again');
+
+-- A late completion counts in the window in which it was opened, and is limited by that one alone.
+reset role;
+do $$ begin perform public.set_spend_cap(pg_temp.id('cap'), pg_temp.id('acme'), pg_temp.id('acme agent'), 'hour', 160); end $$;
+select is(
+    pg_temp.open(pg_temp.opening('yesterday', '{"lease_seconds": -1, "bound_nano_usd": 5}')), array[null], 'a decision is open'
+);
+select is(public.sweep_decisions(10), 1, 'and swept');
+update public.routing_outcomes set opened_at = opened_at - interval '1 day' where id = pg_temp.id('yesterday');
+update public.spend_caps set created_at = created_at - interval '3 days' where id = pg_temp.id('cap');
+insert into public.spend_counters (spend_cap_id, window_start, organization_id, charged_nano_usd)
+select id, date_trunc('hour', now() - interval '1 day', 'UTC'), organization_id, 157
+from public.spend_caps where id = pg_temp.id('cap');
+create function pg_temp.hours() returns bigint [] language sql as $$
+    select array_agg(charged_nano_usd order by window_start) from public.spend_counters where spend_cap_id = pg_temp.id('cap')
+$$;
+create temp table before as select pg_temp.hours() as hours;
+select is(
+    pg_temp.complete_late('yesterday'),
+    '{"outcome_status": "succeeded", "charge_nano_usd": 3, "operator_loss_nano_usd": 2, "error": null}',
+    'yesterday''s hour had 3 left'
+);
+select is(
+    pg_temp.hours(), array[160] || (select hours[2:] from before), 'they are counted there, and today''s hour is left alone'
+);
+delete from public.spend_counters where charged_nano_usd = 160 and spend_cap_id = pg_temp.id('cap')
+and window_start < now() - interval '2 hours';
+update public.spend_caps set created_at = now() where id = pg_temp.id('cap');
+update public.ledger_entries set opened_at = (select opened_at from public.routing_outcomes where id = pg_temp.id('yesterday'))
+where routing_outcome_id = pg_temp.id('yesterday');
+set local role service_role;
 
 -- An item that names another decision's attempt opens nothing again.
 do $$

@@ -430,6 +430,21 @@ async def test_an_opening_that_was_not_answered_is_undone_when_the_record_is_bac
     assert not gateway.providers.called
 
 
+@pytest.mark.usefixtures("waits")
+async def test_an_opening_that_is_refused_after_an_unanswered_try_is_undone() -> None:
+    """The first try may have been written: what it holds is released as soon as the record lets us."""
+    gateway = Gateway()
+    gateway.script_each(POOL, answered(), answered(), answered())
+    denied = httpx.Response(403, json={"code": "42501", "message": "no", "details": None, "hint": None})
+    gateway.postgrest.scripts["insert_decisions"] = [httpx.ReadTimeout("no answer"), denied, denied]
+    with pytest.raises(InternalError):
+        await gateway.dispatcher.dispatch(order(POOL))
+    await gateway.completions.drain()
+    undone = completion(gateway)
+    assert (undone["outcome_status"], undone["attempt"]["status"]) == ("failed_other", "not_sent")
+    assert not gateway.providers.called
+
+
 async def test_a_server_that_goes_down_under_a_call_completes_its_decision(gateway: Gateway) -> None:
     """As cancelled: nobody gets the answer, and nobody knows what it used."""
     called = asyncio.Event()

@@ -1,6 +1,7 @@
 """The write path: two phases, each sent again under the same ids until it is answered."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -128,6 +129,10 @@ async def test_a_character_that_postgres_cannot_store_is_left_out(gateway: Gatew
     """A provider's message must not keep its failure from being recorded."""
     await gateway.record.complete_decision(decision(), "failed_provider_error", result(error_message="a\0b"))
     assert gateway.postgrest.sent("complete_decisions")[0]["attempt"]["error_message"] == "ab"
+    await gateway.record.insert_decision(
+        replace(decision(), routing_request={"fields": ("a\0b",)}), attempt()
+    )
+    assert gateway.postgrest.sent("insert_decisions")[0]["routing_request"] == {"fields": ["ab"]}
 
 
 @pytest.mark.parametrize("function", ["insert_decisions", "insert_attempts", "complete_decisions"])
@@ -159,6 +164,28 @@ async def test_an_opening_gives_up_in_time_and_a_completion_never() -> None:
     gateway.postgrest.scripts["complete_decisions"] = [httpx.ConnectError("down")] * (tried + 200)
     await gateway.record.complete_decision(decision(), "succeeded", result())
     assert len(gateway.postgrest.requests) == 2 * tried + 201
+
+
+@pytest.mark.usefixtures("waits")
+@pytest.mark.parametrize("code", ["25006", "42501", "42883", "XX000", "PGRST202", "PGRST301"])
+async def test_a_completion_outlasts_whatever_somebody_can_mend(gateway: Gateway, code: str) -> None:
+    """A standby, a right or a key that is missing for a while: the answer is paid for."""
+    refusal = httpx.Response(403, json={"code": code, "message": "no", "details": None, "hint": None})
+    gateway.postgrest.scripts["complete_decisions"] = [refusal] * 3
+    completed = await gateway.record.complete_decision(decision(), "succeeded", result())
+    assert completed.outcome_status == "succeeded"
+    assert len(gateway.postgrest.requests) == 4
+
+
+@pytest.mark.usefixtures("waits")
+@pytest.mark.parametrize("code", ["22P02", "23514"])
+async def test_a_completion_that_can_never_be_written_is_given_up(gateway: Gateway, code: str) -> None:
+    """The same values would be refused again."""
+    refusal = httpx.Response(400, json={"code": code, "message": "no", "details": None, "hint": None})
+    gateway.postgrest.scripts["complete_decisions"] = [refusal]
+    with pytest.raises(RecordError):
+        await gateway.record.complete_decision(decision(), "succeeded", result())
+    assert len(gateway.postgrest.requests) == 1
 
 
 @pytest.mark.parametrize(
