@@ -37,7 +37,7 @@ insert into functions values
 ('insert_decisions(jsonb)', 'insert_decisions(''[]'')'),
 ('read_catalogue(bigint)', 'read_catalogue()'),
 ('read_idempotency_key(uuid,text)', 'read_idempotency_key(null, null)'),
-('recompute_costs(timestamp with time zone)', 'recompute_costs()'),
+('recompute_costs(timestamp with time zone,uuid)', 'recompute_costs()'),
 ('refund_decision(uuid,uuid,uuid,bigint,text,text)', 'refund_decision(null, pg_temp.id(''acme''), null, 0, null, null)'),
 ('renew_leases(uuid[],bigint)', 'renew_leases(''{}'', 0)'),
 ('set_rate_limit(uuid,uuid,uuid,bigint,bigint)', 'set_rate_limit(null, pg_temp.id(''acme''), pg_temp.id(''acme agent''), null, null)'),
