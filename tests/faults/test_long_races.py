@@ -52,7 +52,9 @@ async def scene(stack: Stack, processes: list[BackendProcess]) -> AsyncIterator[
     """Set a scene with all of them, and a client that sends hundreds of calls at once."""
     async with open_scene(stack, *processes) as scene:
         few = scene.http
-        async with httpx.AsyncClient(timeout=120, limits=httpx.Limits(max_connections=None)) as many:
+        # A connection a call: one that is kept may be closed by its server in the moment in which it is used again.
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
+        async with httpx.AsyncClient(timeout=120, limits=limits) as many:
             scene.http = many
             yield scene
         scene.http = few
