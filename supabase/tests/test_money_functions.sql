@@ -1,6 +1,6 @@
 -- Funds and caps: added once, held before a call, counted in the window that opened the decision.
 begin;
-select plan(118);
+select plan(119);
 
 -- Ids are hashes of names: the same in every run, and nobody else's.
 create function pg_temp.id(name text) returns uuid language sql immutable return md5('clearfloor pgtap ' || name)::uuid;
@@ -303,23 +303,25 @@ select lives_ok(
     'an organization and its agent have no caps any more'
 );
 select is(
-    pg_temp.open(pg_temp.opening('overnight', pg_temp.of_second(40))), array[null], 'a decision is opened under no cap'
+    pg_temp.open(pg_temp.opening('overnight', pg_temp.of_second(40)), pg_temp.opening('eve', pg_temp.of_second(7))),
+    array[null, null], 'two decisions are opened under no cap'
 );
 reset role;
 select lives_ok(
-    $$update public.routing_outcomes set opened_at = now() - interval '1 day' where id = pg_temp.id('overnight')$$,
-    'it was opened yesterday'
+    $$update public.routing_outcomes set opened_at = now() - interval '1 day' where id in (pg_temp.id('overnight'), pg_temp.id('eve'))$$,
+    'they were opened yesterday'
 );
 set local role service_role;
 select lives_ok($$select pg_temp.set_cap('day', 100, 'second agent', 'second')$$, 'the cap is set again today');
+select is(pg_temp.complete('eve', 3), 'succeeded', 'one of yesterday''s decisions is completed under the new cap');
 select is(
     concat_ws('; ', pg_temp.counter('day', '1 day', 'second'), pg_temp.counter('day', name => 'second')),
     '60 held, 0 charged', 'a new cap counts what its own day holds, and has no business with the one before'
 );
 reset role;
 update public.spend_caps set created_at = created_at - interval '2 days' where id = pg_temp.id('secondday');
-insert into public.spend_counters (spend_cap_id, window_start, organization_id, held_nano_usd)
-select spend_cap_id, window_start - interval '1 day', organization_id, 40
+insert into public.spend_counters (spend_cap_id, window_start, organization_id, held_nano_usd, charged_nano_usd)
+select spend_cap_id, window_start - interval '1 day', organization_id, 40, 3
 from public.spend_counters where spend_cap_id = pg_temp.id('secondday');
 set local role service_role;
 select is(
@@ -329,7 +331,7 @@ select is(
 select is(pg_temp.complete('overnight', 25), 'succeeded', 'yesterday''s decision is completed today');
 select is(
     concat_ws('; ', pg_temp.counter('day', '1 day', 'second'), pg_temp.counter('day', name => 'second')),
-    '0 held, 25 charged; 100 held, 0 charged', 'a settlement counts in the day that opened its decision'
+    '0 held, 28 charged; 100 held, 0 charged', 'a settlement counts in the day that opened its decision'
 );
 select is_empty('select pg_temp.wrong_books()', 'after all of this the books are right');
 
@@ -347,7 +349,7 @@ select is(
     pg_temp.id('late cap'), 'a cap is set for all of the agent''s life'
 );
 select is(
-    (select charged_nano_usd from public.spend_counters where spend_cap_id = pg_temp.id('late cap')), 25::bigint,
+    (select charged_nano_usd from public.spend_counters where spend_cap_id = pg_temp.id('late cap')), 28::bigint,
     'a new cap counts what was spent by a decision that is gone'
 );
 select is(
