@@ -114,6 +114,17 @@ create type private.closing as (
     refusal jsonb
 );
 
+-- The tokens of an attempt.
+create function private.tokens_of(attempt public.inferences) returns private.tokens
+language plpgsql immutable set search_path = pg_catalog, pg_temp as $$
+begin
+    return (
+        attempt.input_tokens, attempt.cache_read_tokens, attempt.cache_write_tokens, attempt.cache_write_1h_tokens,
+        attempt.output_tokens, attempt.reasoning_tokens
+    )::private.tokens;
+end
+$$;
+
 create function private.insert_attempts(openings private.attempt_opening []) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 begin
@@ -224,10 +235,7 @@ begin
         from unnest(closings) as closing
         left join lateral (
             select
-                inference.id, inference.cost_nano_usd, inference.bound_nano_usd, (
-                    inference.input_tokens, inference.cache_read_tokens, inference.cache_write_tokens,
-                    inference.cache_write_1h_tokens, inference.output_tokens, inference.reasoning_tokens
-                )::private.tokens as used
+                inference.id, inference.cost_nano_usd, inference.bound_nano_usd, private.tokens_of(inference) as used
             from public.inferences as inference
             where inference.routing_outcome_id = closing.decision_id and inference.status <> 'not_sent'
             order by inference.attempt_number desc

@@ -24,10 +24,8 @@ language plpgsql stable security definer set search_path = pg_catalog, pg_temp a
 begin
     return query
         select
-            inference.organization_id, inference.id, inference.cost_nano_usd, private.cost_nano_usd(price.tiers, (
-                inference.input_tokens, inference.cache_read_tokens, inference.cache_write_tokens,
-                inference.cache_write_1h_tokens, inference.output_tokens, inference.reasoning_tokens
-            )::private.tokens)
+            inference.organization_id, inference.id, inference.cost_nano_usd,
+            private.cost_nano_usd(price.tiers, private.tokens_of(inference))
         from public.inferences as inference
         inner join public.prices as price on inference.price_id = price.id
         where inference.opened_at >= since
@@ -240,10 +238,8 @@ begin
             select
                 choice.stored,
                 private.cost_nano_usd(
-                    (select price.tiers from public.prices as price where price.id = choice.price_id), (
-                        inference.input_tokens, inference.cache_read_tokens, inference.cache_write_tokens,
-                        inference.cache_write_1h_tokens, inference.output_tokens, inference.reasoning_tokens
-                    )::private.tokens
+                    (select price.tiers from public.prices as price where price.id = choice.price_id),
+                    private.tokens_of(inference)
                 ) as computed
             from (
                 values
