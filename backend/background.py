@@ -29,6 +29,7 @@ async def refresh_catalogue(parts: Parts) -> None:
     try:
         state = await read_catalogue(parts.background.data_api, known_version)
     except Exception as error:
+        # Whatever it is, readiness tells of it; it is raised on.
         is_away = isinstance(error, StoreUnavailableError)
         live.problem = _AWAY if is_away else _UNREADABLE
         live.failed_at = time.monotonic()

@@ -94,7 +94,7 @@ def _order(content: bytes, key: str | None, caller: Caller, catalogue: Catalogue
         dearest_price_id=_price_id(ranking.dearest),
         baseline_price_id=_price_id(baseline),
         idempotency_key=key,
-        body_hash=hashlib.sha256(content).hexdigest(),
+        body_hash=hashlib.sha256(content).hexdigest() if key else None,
         routing_request=asked.to_record(),
         candidates=ranking.to_record(),
     )

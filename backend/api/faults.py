@@ -31,6 +31,7 @@ class FaultBarrier:
         except ClientDisconnect:
             return
         except Exception:
+            # The edge of the application: whatever it is, its caller gets the envelope, if nothing was sent yet.
             if has_started or scope["type"] != "http":
                 raise
             _LOGGER.exception("An internal fault")

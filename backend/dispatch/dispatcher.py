@@ -77,6 +77,7 @@ class Dispatcher:
         except KeyHeldError:
             raise
         except Exception as error:
+            # A bug must not leave funds held until the sweep.
             _LOGGER.exception("Decision %s failed by a fault of ours", order.decision.id)
             if progress.last:
                 result = progress.last.failed()

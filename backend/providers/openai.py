@@ -72,6 +72,7 @@ class OpenAIProvider:
                     with _named(response), translated():
                         return await _opened_stream(response, call)
                 except BaseException:
+                    # Also where the caller's leaving cancels it: nobody else would close the connection.
                     await response.aclose()
                     raise
 

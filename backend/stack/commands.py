@@ -90,6 +90,7 @@ def _start(leftovers: dict[str, Process], progress: Callable[[str], None]) -> No
         progress("Starting the backend")
         _start_backend(stack.endpoints, backend_port)
     except BaseException:
+        # Ctrl-C, too, leaves nothing running.
         stack.stop()
         raise
     url = f"http://{HOST}:{backend_port}"

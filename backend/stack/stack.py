@@ -89,6 +89,7 @@ class Stack:
         try:
             self._start()
         except BaseException:
+            # Ctrl-C, too, leaves no half a stack running.
             self.stop()
             raise
 
@@ -125,6 +126,7 @@ class Stack:
         try:
             self.start()
         except BaseException:
+            # The `with` that would remove it is not entered.
             remove_folder(self.home / "postgres")
             raise
         return self

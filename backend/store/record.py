@@ -77,7 +77,7 @@ class DecisionOpening:
     """A decision as it is opened: rule set, outcome and inference NULL.
 
     ``metered_tokens`` are taken from the rate limits; what the call would have cost at the two prices is kept with it.
-    ``body_hash`` is the SHA-256 of the request's body, in hex: what the Idempotency-Key stands for.
+    ``body_hash`` is the SHA-256 of the request's body, in hex: what the Idempotency-Key stands for, if there is one.
     """
 
     id: UUID
@@ -95,7 +95,7 @@ class DecisionOpening:
     dearest_price_id: UUID | None
     baseline_price_id: UUID | None
     idempotency_key: str | None
-    body_hash: str
+    body_hash: str | None
     routing_request: Mapping[str, Any]
     candidates: Sequence[Mapping[str, Any]]
 
