@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 from uuid import UUID
 
 import psycopg
@@ -15,8 +14,8 @@ from psycopg.types.json import Jsonb
 from backend import cli
 from backend.doctor import MEANINGS, MOST_SUBJECTS
 from backend.ids import uuid7
-from backend.stack.ports import HOST, free_port
 from backend.stack.stack import Stack
+from tests.support.commands import limited_url, one_line
 from tests.support.databases import Database, gateway_database, new_database
 from tests.support.tenant import INPUT_NANO_USD_PER_MTOK, Rows
 
@@ -224,39 +223,6 @@ def test_a_role_that_may_not_examine_is_refused(
     sound: Database, stack: Stack, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It exits 2: "nothing is wrong" must not mean "nothing can be seen"."""
-    role = f"limited_{uuid7().hex}"
-    with psycopg.connect(stack.endpoints.superuser_url, autocommit=True) as server:
-        server.execute(f"create role {role} login password 'limited' in role authenticated".encode())
-        try:
-            parts = urlsplit(sound.url)
-            url = parts._replace(netloc=f"{role}:limited@{HOST}:{parts.port}").geturl()
-            assert cli.main(["doctor", url]) == 2
-        finally:
-            server.execute(f"drop role {role}".encode())
+    with limited_url(stack, sound) as url:
+        assert cli.main(["doctor", url]) == 2
     assert "this role cannot examine every row" in one_line(capsys)
-
-
-@pytest.mark.parametrize(
-    ("url", "expected"),
-    [
-        ("postgresql://postgres:hunter2@{host}:{port}/postgres", "the database cannot be asked"),
-        ("hunter2", "DATABASE_URL is not a database's URL"),
-        ("postgresql://postgres:hunter2%zz@127.0.0.1/postgres", "DATABASE_URL is not a database's URL"),
-    ],
-)
-def test_a_database_that_cannot_be_asked_is_refused(
-    capsys: pytest.CaptureFixture[str], url: str, expected: str
-) -> None:
-    """It exits 2 with one line, which does not repeat the password."""
-    assert cli.main(["doctor", url.format(host=HOST, port=free_port())]) == 2
-    line = one_line(capsys)
-    assert expected in line
-    assert "hunter2" not in line
-
-
-def one_line(capsys: pytest.CaptureFixture[str]) -> str:
-    """Return the only line of standard error; nothing may be on standard output."""
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    (line,) = captured.err.splitlines()
-    return line

@@ -2,14 +2,12 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
-import psycopg
 import pytest
 
 from backend import cli
-from backend.stack.ports import HOST, free_port
 from backend.stack.stack import Stack
+from tests.support.commands import limited_url, one_line
 from tests.support.databases import ADOPTION, CONSTRAINT, Database, earlier_database, new_database
 
 
@@ -69,38 +67,6 @@ def test_a_role_that_policies_hide_rows_from_is_refused(
     earlier: Database, stack: Stack, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A count of the rows that one may see would be too small: it exits 2 instead."""
-    role = "limited_" + earlier.workdir.name.replace("-", "_")
-    with psycopg.connect(stack.endpoints.superuser_url, autocommit=True) as server:
-        server.execute(f"create role {role} login password 'limited' in role authenticated".encode())
-        try:
-            parts = urlsplit(earlier.url)
-            url = parts._replace(netloc=f"{role}:limited@{HOST}:{parts.port}").geturl()
-            assert cli.main(["preflight", url]) == 2
-        finally:
-            server.execute(f"drop role {role}".encode())
+    with limited_url(stack, earlier) as url:
+        assert cli.main(["preflight", url]) == 2
     assert "this role cannot count every row" in one_line(capsys)
-
-
-def test_a_database_that_is_away_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    """It exits 2 with one line, which does not repeat the password."""
-    assert cli.main(["preflight", f"postgresql://postgres:hunter2@{HOST}:{free_port()}/postgres"]) == 2
-    line = one_line(capsys)
-    assert "the database cannot be asked" in line
-    assert "hunter2" not in line
-
-
-@pytest.mark.parametrize("text", ["", "hunter2", "postgresql://postgres:hunter2%zz@127.0.0.1/postgres"])
-def test_what_is_no_url_is_refused(capsys: pytest.CaptureFixture[str], text: str) -> None:
-    """It exits 2, asks no default database instead, and does not repeat what may hold a password."""
-    assert cli.main(["preflight", text]) == 2
-    line = one_line(capsys)
-    assert "DATABASE_URL is not a database's URL" in line
-    assert "hunter2" not in line
-
-
-def one_line(capsys: pytest.CaptureFixture[str]) -> str:
-    """Return the only line of standard error; nothing may be on standard output."""
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    (line,) = captured.err.splitlines()
-    return line

@@ -27,8 +27,8 @@ from backend.prices.database import (
 )
 from backend.prices.library import SOURCE
 from backend.routing.catalogue import PriceTier
-from backend.stack.ports import HOST, free_port
 from backend.stack.stack import Stack
+from tests.support.commands import one_line
 from tests.support.databases import new_database
 from tests.support.polling import eventually
 from tests.support.tenant import NANO_USD_PER_USD, Candidate, Rows, open_rows
@@ -278,25 +278,6 @@ def test_a_database_without_a_catalogue_is_refused(
     )
 
 
-@pytest.mark.parametrize("action", ["diff", "apply"])
-@pytest.mark.parametrize(
-    ("url", "expected"),
-    [
-        ("postgresql://postgres:hunter2@{host}:{port}/postgres", "the database cannot be asked"),
-        ("hunter2", "DATABASE_URL is not a database's URL"),
-        ("postgresql://postgres:hunter2%zz@127.0.0.1/postgres", "DATABASE_URL is not a database's URL"),
-    ],
-)
-def test_a_database_that_cannot_be_asked_is_refused(
-    capsys: pytest.CaptureFixture[str], action: str, url: str, expected: str
-) -> None:
-    """It exits 2 with one line, which does not repeat the password."""
-    assert cli.main(["prices", action, url.format(host=HOST, port=free_port())]) == 2
-    line = one_line(capsys)
-    assert expected in line
-    assert "hunter2" not in line
-
-
 def transaction(url: str, *, read_only: bool = False) -> AbstractContextManager[psycopg.Connection]:
     """Open a transaction as the command does."""
     return open_transaction(
@@ -307,11 +288,3 @@ def transaction(url: str, *, read_only: bool = False) -> AbstractContextManager[
 def tier(amount: int) -> PriceTier:
     """Return a tier from 0 with one amount for all classes."""
     return PriceTier(0, amount, amount, amount, amount, amount, amount)
-
-
-def one_line(capsys: pytest.CaptureFixture[str]) -> str:
-    """Return the only line of standard error; nothing may be on standard output."""
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    (line,) = captured.err.splitlines()
-    return line
