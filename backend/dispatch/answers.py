@@ -69,10 +69,10 @@ class Vault:
         return self._fernet.encrypt(msgspec.msgpack.encode(_Sealed(facts, body))).decode()
 
     def open(self, sealed: str, decision_id: UUID, charge_nano_usd: int) -> Delivery | None:
-        """Return the answer of a decision; None if it is another's, or sealed with a key that is gone."""
+        """Return the answer of a decision; None if it is another's, or sealed with a key that is gone or by another version."""
         try:
             answer = msgspec.msgpack.decode(self._fernet.decrypt(sealed), type=_Sealed)
-        except InvalidToken:
+        except (InvalidToken, msgspec.DecodeError):
             return None
         if answer.facts.decision_id != decision_id:
             return None
