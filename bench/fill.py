@@ -46,12 +46,13 @@ attempt as (
     insert into public.inferences (
         id, organization_id, routing_outcome_id, attempt_number, candidate_id, provider, model, price_id,
         bound_nano_usd, status, opened_at, finished_at, http_calls, http_status, provider_request_id,
-        first_content_milliseconds, duration_milliseconds, input_tokens, output_tokens, usage_source, cost_nano_usd
+        first_content_milliseconds, duration_milliseconds, input_tokens, output_tokens, usage_source, usage_convention,
+        reported_usage, cost_nano_usd
     )
     select
         inference_id, organization_id, id, 1, %(candidate)s, 'simulated', 'sim-medium', %(price)s, %(bound)s,
         'succeeded', opened_at, opened_at + interval '1 second', 1, 200, 'req_0123456789ab', 200, 900, 500, 120,
-        'provider', 98000
+        'provider', 'openai', '{"prompt_tokens": 900, "completion_tokens": 120}', 98000
     from decision
 ),
 outcome as (

@@ -14,9 +14,9 @@ from bench.world import (
     Connection,
     Tenant,
     World,
-    attempt_result,
     call,
     completion,
+    failed_result,
     to_json,
 )
 
@@ -128,13 +128,8 @@ def _work(world: World, tenants: list[Tenant], deadline: float, worker: Worker) 
 def _failover(world: World, opening: dict[str, Any]) -> dict[str, Any]:
     """Fail the attempt of an opening, cool its candidate down, and go on to another: changes the opening's attempt."""
     following = world.opening(world.free[0])
-    previous = attempt_result(
-        opening["inference_id"],
-        status="failed",
-        http_status=500,
-        usage_source="none",
-        cooldown_seconds=0.01,
-        error_class="server_error",
+    previous = failed_result(
+        opening["inference_id"], http_status=500, cooldown_seconds=0.01, error_class="server_error"
     )
     names = ("inference_id", "candidate_id", "price_id")
     opening.update({name: following[name] for name in names})

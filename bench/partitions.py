@@ -77,7 +77,7 @@ select
 from unnest(%(ids)s::uuid[], %(attempts)s::uuid[]) as pair (id, inference_id)
 """
 _FINISH = """
-update bench.{inferences} set status = 'succeeded', finished_at = now(), usage_source = 'provider'
+update bench.{inferences} set status = 'succeeded', finished_at = now(), usage_source = 'estimate'
 where id = any(%(attempts)s::uuid[])
 """
 _COMPLETE = """

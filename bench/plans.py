@@ -12,9 +12,9 @@ from bench.world import (
     Connection,
     Tenant,
     World,
-    attempt_result,
     call,
     completion,
+    failed_result,
     to_json,
 )
 
@@ -125,7 +125,7 @@ def _steps(world: World, connection: Connection) -> list[tuple[str, Any]]:
 
 def _next_attempt(world: World, opening: dict[str, Any]) -> dict[str, Any]:
     """Return the item that fails an opening's attempt and goes on to another; changes the opening's attempt."""
-    previous = attempt_result(opening["inference_id"], status="failed", usage_source="none")
+    previous = failed_result(opening["inference_id"])
     opening["inference_id"] = world.opening(world.free[0])["inference_id"]
     same = ("organization_id", "lease_seconds", "bound_nano_usd", "inference_id", "candidate_id", "price_id")
     return {"decision_id": opening["id"], "previous": previous, **{name: opening[name] for name in same}}

@@ -135,6 +135,14 @@ def attempt_result(inference_id: str, **overrides: object) -> dict[str, Any]:
     }
 
 
+def failed_result(inference_id: str, **overrides: object) -> dict[str, Any]:
+    """Return what became of an attempt that failed: nothing was used."""
+    nothing = {"usage_source": "none", "usage_convention": None, "reported_usage": None}
+    return attempt_result(
+        inference_id, status="failed", input_tokens=0, output_tokens=0, **nothing, **overrides
+    )
+
+
 def completion(
     opening: dict[str, Any], outcome_status: str = "succeeded", **attempt: object
 ) -> dict[str, Any]:
