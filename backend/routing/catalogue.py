@@ -1,7 +1,8 @@
 """The catalogue as routing sees it: an immutable snapshot with a version."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Self
 from uuid import UUID
 
@@ -12,7 +13,10 @@ _TOKENS_PER_PRICE = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class PriceTier:
-    """What tokens of each class cost in a call with more than so many input tokens, in nano-USD per million tokens."""
+    """What tokens of each class cost in a call with more than so many input tokens, in nano-USD per million tokens.
+
+    ``dearest_input`` and ``dearest_output`` are the most that a token of each can cost.
+    """
 
     above_input_tokens: int
     input: int
@@ -21,16 +25,14 @@ class PriceTier:
     cache_write_1h: int
     output: int
     reasoning: int
+    dearest_input: int = field(init=False)
+    dearest_output: int = field(init=False)
 
-    @property
-    def dearest_input(self) -> int:
-        """The most that a token of input can cost."""
-        return max(self.input, self.cache_read, self.cache_write, self.cache_write_1h)
-
-    @property
-    def dearest_output(self) -> int:
-        """The most that a token of output can cost."""
-        return max(self.output, self.reasoning)
+    def __post_init__(self) -> None:
+        """Find the dearest classes once: every request asks for those of every candidate."""
+        dearest_input = max(self.input, self.cache_read, self.cache_write, self.cache_write_1h)
+        object.__setattr__(self, "dearest_input", dearest_input)
+        object.__setattr__(self, "dearest_output", max(self.output, self.reasoning))
 
     @classmethod
     def from_record(cls, record: Mapping[str, int]) -> Self:
@@ -56,8 +58,10 @@ class Price:
         Each at the dearest class that it may fall in, in the dearest tier that so much input may reach.
         """
         return max(
-            _price(input_tokens * tier.dearest_input + output_tokens * tier.dearest_output)
-            for tier in self._reachable(input_tokens)
+            [
+                _price(input_tokens * tier.dearest_input + output_tokens * tier.dearest_output)
+                for tier in self._reachable(input_tokens)
+            ]
         )
 
     def affordable_output(self, nano_usd: int, input_tokens: int) -> int | None:
@@ -72,6 +76,9 @@ class Price:
         )
 
     def _reachable(self, input_tokens: int) -> tuple[PriceTier, ...]:
+        # Most prices have one tier, which everything reaches.
+        if len(self.tiers) == 1:
+            return self.tiers
         return tuple(tier for tier in self.tiers if tier.above_input_tokens < max(input_tokens, 1))
 
 
@@ -134,7 +141,7 @@ class Candidate:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Catalogue:
     """All candidates that have a current price, and the version of the snapshot they are from."""
 
@@ -146,12 +153,12 @@ class Catalogue:
         """Build a catalogue from a snapshot's content."""
         return cls(version, tuple(Candidate.from_record(record) for record in records))
 
-    @property
+    @cached_property
     def tasks(self) -> frozenset[str]:
         """The task classes that some model has a quality for."""
         return frozenset(task for candidate in self.candidates for task in candidate.qualities)
 
-    @property
+    @cached_property
     def models(self) -> list[str]:
         """The names of the models that somebody runs at a price."""
         return sorted({candidate.model for candidate in self.candidates})

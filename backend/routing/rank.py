@@ -32,12 +32,12 @@ class Scored:
     rejected: str | None
 
     def to_record(self) -> dict[str, Any]:
-        """Return the entry as JSON for the decision's row."""
+        """Return the entry for the decision's row."""
         return {
-            "candidate_id": str(self.candidate.id),
+            "candidate_id": self.candidate.id,
             "provider": self.candidate.provider,
             "model": self.candidate.model,
-            "price_id": str(self.candidate.price.id),
+            "price_id": self.candidate.price.id,
             "quality": self.quality,
             "expected_cost_nano_usd": self.expected_cost_nano_usd,
             "bound_nano_usd": self.bound_nano_usd,
@@ -66,7 +66,7 @@ class Ranking:
         )
 
     def to_record(self) -> list[dict[str, Any]]:
-        """Return the ranking as JSON for the decision's row: clearing candidates first, in order."""
+        """Return the ranking for the decision's row: clearing candidates first, in order."""
         return [scored.to_record() for scored in (*self.clearing, *self.rejected)]
 
 
@@ -95,27 +95,42 @@ def _order(scored: Scored) -> tuple[int, str, str]:
 
 def _score(request: RoutingRequest, candidate: Candidate) -> Scored:
     quality = candidate.quality(request.task)
-    media = sum(count * candidate.media_tokens[kind] for kind, count in request.media.items())
-    most_input = request.text_bytes + candidate.input_overhead_tokens + media
-    bound = candidate.price.bound(most_input, request.choices * request.output_limit_tokens)
     # What media make is known as a bound only.
+    media = sum([count * candidate.media_tokens[kind] for kind, count in request.media.items()])
+    most_input = request.text_bytes + candidate.input_overhead_tokens + media
     expected_input = -(-request.text_bytes // _BYTES_PER_TOKEN) + media
     expected_output = request.choices * min(request.output_limit_tokens, _TYPICAL_OUTPUT_TOKENS)
     expected_cost = candidate.price.cost(expected_input, expected_output)
-    rejected = _rejection(request, candidate, quality, expected_input, bound)
+    bound = candidate.price.bound(most_input, request.choices * request.output_limit_tokens)
+    rejected = (
+        _misfit(request, candidate, expected_input)
+        or _too_dear(request, bound)
+        or _not_good_enough(request, quality)
+    )
     return Scored(candidate, quality, expected_input, most_input, expected_cost, bound, rejected)
 
 
-def _rejection(
-    request: RoutingRequest, candidate: Candidate, quality: float | None, expected_input: int, bound: int
-) -> str | None:
-    checks = (
-        ("refused_field", not candidate.refused_fields.isdisjoint(request.fields)),
-        ("lacks_capability", not candidate.capabilities.issuperset(request.needs)),
-        ("output_limit", request.output_limit_tokens > candidate.max_output_tokens),
-        ("context_window", expected_input + request.output_limit_tokens > candidate.context_window_tokens),
-        ("over_max_cost", request.max_cost_nano_usd is not None and bound > request.max_cost_nano_usd),
-        ("no_quality_estimate", request.floor is not None and quality is None),
-        ("below_floor", request.floor is not None and quality is not None and quality < request.floor),
-    )
-    return next((reason for reason, applies in checks if applies), None)
+def _misfit(request: RoutingRequest, candidate: Candidate, expected_input: int) -> str | None:
+    if not candidate.refused_fields.isdisjoint(request.fields):
+        return "refused_field"
+    if not candidate.capabilities.issuperset(request.needs):
+        return "lacks_capability"
+    if request.output_limit_tokens > candidate.max_output_tokens:
+        return "output_limit"
+    if expected_input + request.output_limit_tokens > candidate.context_window_tokens:
+        return "context_window"
+    return None
+
+
+def _too_dear(request: RoutingRequest, bound: int) -> str | None:
+    if request.max_cost_nano_usd is not None and bound > request.max_cost_nano_usd:
+        return "over_max_cost"
+    return None
+
+
+def _not_good_enough(request: RoutingRequest, quality: float | None) -> str | None:
+    if request.floor is None:
+        return None
+    if quality is None:
+        return "no_quality_estimate"
+    return "below_floor" if quality < request.floor else None

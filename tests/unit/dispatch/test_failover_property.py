@@ -5,7 +5,6 @@ what is recorded can be computed again; what happens in dispatch changes no scor
 """
 
 import asyncio
-import json
 import os
 from dataclasses import dataclass
 from fractions import Fraction
@@ -14,6 +13,7 @@ from typing import Literal
 from uuid import UUID
 
 import httpx
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -284,9 +284,9 @@ def check_calls(gateway: Gateway, world: World) -> list[str]:
 def check_record(gateway: Gateway, world: World, asked: Order, attempts: list[str]) -> None:
     """Check that the record can be computed again, and that every attempt is in it with its own bound."""
     (opening,) = gateway.postgrest.sent("insert_decisions")
-    again = RoutingRequest.from_record(json.loads(json.dumps(opening["routing_request"])))
-    backwards = catalogue(*reversed(json.loads(json.dumps(world.candidates))))
-    assert json.loads(json.dumps(rank(again, backwards).to_record())) == opening["candidates"]
+    again = RoutingRequest.from_record(orjson.loads(orjson.dumps(opening["routing_request"])))
+    backwards = catalogue(*reversed(orjson.loads(orjson.dumps(world.candidates))))
+    assert orjson.loads(orjson.dumps(rank(again, backwards).to_record())) == opening["candidates"]
     assert asked.ranking == rank(world.request, catalogue(*world.candidates))
     opened = [opening] if attempts else []
     opened += gateway.postgrest.sent("insert_attempts")

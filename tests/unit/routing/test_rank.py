@@ -1,9 +1,9 @@
 """Routing: the cheapest candidate that clears the floor, the same for the same inputs, bit for bit."""
 
-import json
 import random
 from uuid import UUID
 
+import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -94,8 +94,8 @@ def test_a_recorded_decision_is_recomputed_exactly(
     pool: list[Candidate], request: RoutingRequest, chance: random.Random
 ) -> None:
     """After a round trip through JSON, and whatever order the catalogue comes in."""
-    recorded = json.loads(json.dumps(rank(request, Catalogue(1, tuple(pool))).to_record()))
-    again = RoutingRequest.from_record(json.loads(json.dumps(request.to_record())))
+    recorded = orjson.loads(orjson.dumps(rank(request, Catalogue(1, tuple(pool))).to_record()))
+    again = RoutingRequest.from_record(orjson.loads(orjson.dumps(request.to_record())))
     shuffled = list(pool)
     chance.shuffle(shuffled)
-    assert json.loads(json.dumps(rank(again, Catalogue(1, tuple(shuffled))).to_record())) == recorded
+    assert orjson.loads(orjson.dumps(rank(again, Catalogue(1, tuple(shuffled))).to_record())) == recorded
