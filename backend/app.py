@@ -1,27 +1,31 @@
 """The composition root: settings become parts, parts become an application. The only file that knows everything."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import httpx
 from fastapi import FastAPI
+from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from backend.api import chat, decisions, health, models, operators
+from backend.api.chat import ChatCompletions
 from backend.api.errors import add_error_handlers
 from backend.api.faults import FaultBarrier
 from backend.api.identity import Identities
 from backend.api.parts import Background, Parts
 from backend.api.tokens import TokenVerifier
 from backend.background import refresh_catalogue, renew_leases, repeat, sweep
-from backend.cookies import no_cookies
 from backend.dispatch.answers import Vault
 from backend.dispatch.completions import Completions
 from backend.dispatch.cooldowns import Cooldowns
 from backend.dispatch.dispatcher import Dispatcher
+from backend.http_client import AiohttpClient, HttpClient
 from backend.providers.openai import OpenAIProvider
 from backend.settings import Settings
+from backend.store.array_calls import ArrayCalls
 from backend.store.client import DataApi, http_client
 from backend.store.record import Record
 
@@ -38,24 +42,49 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     settings = settings or Settings()
     # No description of the routes: it could say nothing of a body that is passed on. No redirects: they name the host that
     # a request names, which may be anybody's.
-    app = FastAPI(title="Clearfloor", lifespan=_lifespan, openapi_url=None, redirect_slashes=False)
+    app = _Application(title="Clearfloor", lifespan=_lifespan, openapi_url=None, redirect_slashes=False)
     app.state.settings = settings
-    # Inside the one that follows, so that a browser may read this answer, too.
-    app.add_middleware(FaultBarrier)
-    app.add_middleware(
-        CORSMiddleware,
-        allow_origins=settings.allowed_origins,
-        allow_methods=["GET", "POST"],
-        # SDKs send headers of their own (x-stainless-*); the allow-list that guards is that of the origins.
-        allow_headers=["*"],
-        expose_headers=[*chat.EXPOSED_HEADERS, "retry-after", "x-should-retry"],
-    )
+    edge = [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=settings.allowed_origins,
+            allow_methods=["GET", "POST"],
+            # SDKs send headers of their own (x-stainless-*); the allow-list that guards is that of the origins.
+            allow_headers=["*"],
+            expose_headers=[*chat.EXPOSED_HEADERS, "retry-after", "x-should-retry"],
+        ),
+        # Inside the one before, so that a browser may read this answer, too.
+        Middleware(FaultBarrier),
+    ]
+    app.user_middleware.extend(edge)
+    app.hot_path = _wrapped(ChatCompletions(), edge)
     add_error_handlers(app)
-    for module in (chat, models, decisions, health):
+    app.router.routes.append(chat.ROUTE)
+    for module in (models, decisions, health):
         app.include_router(module.router)
     if settings.operators:
         app.include_router(operators.router)
         app.add_middleware(operators.NoBrowsers)
+    return app
+
+
+class _Application(FastAPI):
+    """FastAPI, but for the one route that is worth a way of its own: its layers cost as much as all the rest of a request."""
+
+    hot_path: ASGIApp
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] == "http" and scope["path"] == chat.PATH and scope["method"] == "POST":
+            scope["app"] = self
+            await self.hot_path(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+
+def _wrapped(app: ASGIApp, layers: Sequence[Middleware]) -> ASGIApp:
+    for layer in reversed(layers):
+        app = layer.cls(app, *layer.args, **layer.kwargs)
     return app
 
 
@@ -68,8 +97,13 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         background_http = await stack.enter_async_context(
             http_client(settings, connections=_BACKGROUND_TASKS)
         )
-        provider_http = await stack.enter_async_context(provider_client(settings))
-        parts = _parts(settings, store_http, background_http, provider_http)
+        record_http = AiohttpClient(settings.store_connections, settings.store_timeout_seconds)
+        provider_http = AiohttpClient(
+            settings.provider_connections, settings.provider_connect_timeout_seconds
+        )
+        for client in (record_http, provider_http):
+            stack.push_async_callback(client.close)
+        parts = _parts(settings, store_http, background_http, record_http, provider_http)
         stack.push_async_callback(parts.dispatcher.completions.drain)
         app.state.parts = parts
         tasks = [
@@ -87,12 +121,14 @@ def _parts(
     settings: Settings,
     store_http: httpx.AsyncClient,
     background_http: httpx.AsyncClient,
-    provider_http: httpx.AsyncClient,
+    record_http: HttpClient,
+    provider_http: HttpClient,
 ) -> Parts:
     data_api, background_api = DataApi(settings, store_http), DataApi(settings, background_http)
+    calls = ArrayCalls(settings, record_http)
     dispatcher = Dispatcher(
-        record=_record(settings, data_api),
-        providers={"openai": OpenAIProvider(provider_http, settings.provider_connect_timeout_seconds)},
+        record=make_record(settings, data_api, calls),
+        providers={"openai": OpenAIProvider(provider_http)},
         cooldowns=Cooldowns(),
         completions=Completions(
             wait_seconds=settings.completion_wait_seconds, most=settings.max_pending_completions
@@ -101,27 +137,18 @@ def _parts(
         vault=Vault(settings.fernet_keys) if settings.fernet_keys else None,
     )
     identities = Identities(settings, data_api, TokenVerifier(settings, store_http))
-    background = Background(background_api, _record(settings, background_api))
+    background = Background(background_api, make_record(settings, background_api, calls))
     return Parts(settings, data_api, identities, dispatcher, background)
 
 
-def _record(settings: Settings, api: DataApi) -> Record:
+def make_record(settings: Settings, api: DataApi, calls: ArrayCalls) -> Record:
+    """Make the record's writer."""
     return Record(
         api,
+        calls,
         lease_seconds=settings.lease_seconds,
         retry_seconds=settings.store_retry_seconds,
         key_seconds=settings.idempotency_key_seconds,
-    )
-
-
-def provider_client(settings: Settings) -> httpx.AsyncClient:
-    """Make the connections to providers, which all tenants share."""
-    # A redirect would carry the provider's key to an address that no operator has entered.
-    return httpx.AsyncClient(
-        follow_redirects=False,
-        cookies=no_cookies(),
-        limits=httpx.Limits(
-            max_connections=settings.provider_connections,
-            max_keepalive_connections=settings.provider_connections,
-        ),
+        batch_items=settings.store_batch_items,
+        most_waiting=settings.max_waiting_requests,
     )

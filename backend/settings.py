@@ -80,6 +80,12 @@ class Settings(BaseSettings):
     store_timeout_seconds: float = _more_than_zero(5.0, "One call to the Data API.")
     store_retry_seconds: float = _more_than_zero(8.0, "All tries of a call together.")
     store_connections: int = _more_than_zero(8, "Connections to the Data API.")
+    store_batch_items: int = _more_than_zero(
+        128, "What concurrent requests write goes to the record in one call, up to so many of them."
+    )
+    max_waiting_requests: int = _more_than_zero(
+        2000, "Requests that may wait to be written down; past it a new one is refused with 503."
+    )
     completion_wait_seconds: float = _more_than_zero(
         5.0, "How long an answer waits for its completion before it goes out without its cost."
     )

@@ -4,11 +4,14 @@ import hashlib
 from uuid import UUID
 
 import msgspec
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from backend.api.body import read_body
 from backend.api.chat_request import read_chat_request, routing_request
 from backend.api.connection import CallerLeftError, while_connected
+from backend.api.errors import error_response
 from backend.api.idempotency import idempotency_key
 from backend.api.parts import parts_of
 from backend.api.stream_response import RelayResponse
@@ -25,8 +28,6 @@ from backend.store.callers import Caller
 from backend.store.record import DecisionOpening
 from backend.units import usd
 
-router = APIRouter()
-
 # A browser may read these across origins.
 EXPOSED_HEADERS = tuple(
     f"x-clearfloor-{name.replace('_', '-')}" for name in (*Facts.__struct_fields__, "cost_usd", "replayed")
@@ -37,9 +38,26 @@ _REPLAYED_HEADER = "x-clearfloor-replayed"
 _CALLER_LEFT_STATUS = 499
 
 
-@router.post("/v1/chat/completions")
-async def chat_completions(request: Request) -> Response:
-    """Answer a chat completion by the cheapest model that clears its floor; plain, or streamed as events."""
+class ChatCompletions:
+    """Answers chat completions by the cheapest model that clears their floor; plain, or streamed as events.
+
+    An ASGI application of its own, so that what FastAPI does for every route need not be done: docs/decisions/0014.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        try:
+            response = await _answer(Request(scope, receive))
+        except ClearfloorError as error:
+            response = error_response(error)
+        await response(scope, receive, send)
+
+
+PATH = "/v1/chat/completions"
+ROUTE = Route(PATH, ChatCompletions(), methods=["POST"])
+
+
+async def _answer(request: Request) -> Response:
     parts = parts_of(request)
     # The opening of the decision asks the database again: what was found seconds ago will do.
     identity = await parts.identities.identify(request, is_checked_again=True)

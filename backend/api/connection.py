@@ -19,18 +19,27 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
     Raises:
         CallerLeftError: it hung up; the work was cancelled, and has ended.
     """
-    task = asyncio.ensure_future(work)
-    left = asyncio.ensure_future(_until_left(request))
-    try:
-        await asyncio.wait({task, left}, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
-    finally:
-        left.cancel()
-        if not task.done():
+    task = asyncio.current_task()
+    is_over = has_left = False
+
+    def break_off(left: asyncio.Future[None]) -> None:
+        nonlocal has_left
+        if task and not is_over and not left.cancelled():
+            has_left = True
             task.cancel()
-            await asyncio.wait({task})
-    raise CallerLeftError
+
+    left = asyncio.ensure_future(_until_left(request))
+    left.add_done_callback(break_off)
+    try:
+        return await work
+    except asyncio.CancelledError:
+        # Unless somebody else wants the task to end as well.
+        if task and has_left and not task.uncancel():
+            raise CallerLeftError from None
+        raise
+    finally:
+        is_over = True
+        left.cancel()
 
 
 async def _until_left(request: Request) -> None:

@@ -4,9 +4,11 @@ Three answers are possible, never two: yes, no, and "cannot tell" (503). What wa
 opening of a decision asks the database again, so a revoked key or an ended membership stops at once.
 """
 
+import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from typing import Any
 
 from cachetools import TTLCache
 from fastapi import Request
@@ -39,6 +41,7 @@ class Identities:
         self._found: TTLCache[object, Caller] = TTLCache(
             settings.caller_cache_entries, settings.caller_cache_seconds
         )
+        self._looked_up: dict[object, asyncio.Future[Caller | None]] = {}
 
     async def identify(self, request: Request, *, is_checked_again: bool = False) -> Identity:
         """Find out who is calling.
@@ -91,10 +94,17 @@ class Identities:
         return caller
 
     async def _found_as(
-        self, who: object, find: Callable[[], Awaitable[Caller | None]], *, is_checked_again: bool
+        self, who: object, find: Callable[[], Coroutine[Any, Any, Caller | None]], *, is_checked_again: bool
     ) -> Caller | None:
-        caller = self._found.get(who) if is_checked_again else None
-        if caller is None and (caller := await find()):
+        if is_checked_again and (caller := self._found.get(who)):
+            return caller
+        # Those who come while somebody is being looked up wait for that.
+        if who not in self._looked_up:
+            task = asyncio.ensure_future(find())
+            self._looked_up[who] = task
+            task.add_done_callback(lambda _: self._looked_up.pop(who))
+        caller = await asyncio.shield(self._looked_up[who])
+        if caller:
             self._found[who] = caller
         return caller
 

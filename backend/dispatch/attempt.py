@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TypeVar
 from uuid import UUID
@@ -128,7 +128,6 @@ class Attempt:
     def result(self, status: AttemptStatus, usage: Usage | None = None) -> AttemptResult:
         """Return what became of the attempt. ``usage`` None: it used nothing, or nobody can tell."""
         error = self.error
-        used = asdict(usage) if usage else {}
         return AttemptResult(
             inference_id=self.inference_id,
             status=status,
@@ -145,5 +144,5 @@ class Attempt:
             usage_source=usage.source if usage else "none",
             usage_convention=usage.convention if usage else None,
             reported_usage=usage.reported if usage else None,
-            **{name: tokens for name, tokens in used.items() if name.endswith("_tokens")},
+            **(usage.tokens() if usage else {}),
         )

@@ -11,11 +11,11 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
 
-import httpx
 import msgspec
 import orjson
 
 from backend.errors import ProviderError
+from backend.http_client import HttpAnswer, HttpClient
 from backend.providers.transport import (
     ServerSentEvent,
     retry_after_seconds,
@@ -27,6 +27,7 @@ from backend.providers.types import ChatAnswer, ChatEvent, ProviderCall
 from backend.providers.usage import read_usage
 
 _DONE = b"[DONE]"
+_SUCCESS = range(200, 300)
 _LONGEST_ERROR_MESSAGE_CHARACTERS = 500
 # Our key or our account is wrong, for whatever request: the candidate is of no use until somebody mends it. 403 and 404
 # may be about this one request (moderation, a preference that nothing meets), and are no reason to leave it alone.
@@ -47,49 +48,40 @@ _CONTENT_FIELDS = (
 class OpenAIProvider:
     """Calls any base URL that speaks OpenAI's chat completions."""
 
-    def __init__(self, client: httpx.AsyncClient, connect_timeout_seconds: float) -> None:
-        self._client = client
-        self._connect_timeout_seconds = connect_timeout_seconds
+    def __init__(self, http: HttpClient) -> None:
+        self._http = http
 
     async def chat(self, call: ProviderCall) -> ChatAnswer:
         """Make a plain call; see :class:`backend.providers.types.Provider`."""
         with translated():
             async with asyncio.timeout(_seconds_to_first_content(call)):
-                response = await self._client.send(self._request(call), stream=True)
+                response = await self._post(call)
                 try:
                     with _named(response), translated():
                         content = await whole_body(response, call.most_answer_bytes)
                         return _answer(response, content, call)
                 finally:
-                    await response.aclose()
+                    response.close()
 
     async def chat_stream(self, call: ProviderCall) -> "OpenAIStream":
         """Make a streamed call; see :class:`backend.providers.types.Provider`."""
         with translated():
             async with asyncio.timeout(_seconds_to_first_content(call)):
-                response = await self._client.send(self._request(call), stream=True)
+                response = await self._post(call)
                 try:
                     with _named(response), translated():
                         return await _opened_stream(response, call)
                 except BaseException:
                     # Also where the caller's leaving cancels it: nobody else would close the connection.
-                    await response.aclose()
+                    response.close()
                     raise
 
-    def _request(self, call: ProviderCall) -> httpx.Request:
+    async def _post(self, call: ProviderCall) -> HttpAnswer:
         headers = {"content-type": "application/json"}
         if call.api_key:
             headers["authorization"] = f"Bearer {call.api_key}"
-        return self._client.build_request(
-            "POST",
-            f"{call.base_url.rstrip('/')}/chat/completions",
-            content=msgspec.json.encode(call.body),
-            headers=headers,
-            # The time for the answer is asyncio.timeout's: httpx would start anew at every byte.
-            timeout=httpx.Timeout(
-                None, connect=self._connect_timeout_seconds, pool=self._connect_timeout_seconds
-            ),
-        )
+        url = f"{call.base_url.rstrip('/')}/chat/completions"
+        return await self._http.post(url, headers, msgspec.json.encode(call.body))
 
 
 def _seconds_to_first_content(call: ProviderCall) -> float:
@@ -97,18 +89,18 @@ def _seconds_to_first_content(call: ProviderCall) -> float:
 
 
 @contextmanager
-def _named(response: httpx.Response) -> Iterator[None]:
+def _named(response: HttpAnswer) -> Iterator[None]:
     """Let errors tell which answer they are of: the id is what a dispute with the provider needs."""
     try:
         yield
     except ProviderError as error:
-        error.status = error.status or response.status_code
+        error.status = error.status or response.status
         error.request_id = _request_id(response.headers)
         raise
 
 
-def _answer(response: httpx.Response, content: bytes, call: ProviderCall) -> ChatAnswer:
-    if not response.is_success:
+def _answer(response: HttpAnswer, content: bytes, call: ProviderCall) -> ChatAnswer:
+    if response.status not in _SUCCESS:
         raise _refusal(response, content, call.api_key)
     body = _object(content)
     _require_no_error(body, call.api_key)
@@ -125,8 +117,8 @@ def _answer(response: httpx.Response, content: bytes, call: ProviderCall) -> Cha
     )
 
 
-async def _opened_stream(response: httpx.Response, call: ProviderCall) -> "OpenAIStream":
-    if not response.is_success:
+async def _opened_stream(response: HttpAnswer, call: ProviderCall) -> "OpenAIStream":
+    if response.status not in _SUCCESS:
         raise _refusal(response, await whole_body(response, call.most_answer_bytes), call.api_key)
     if "json" in response.headers.get("content-type", ""):
         raise ProviderError("malformed", "the provider answered without a stream")
@@ -138,7 +130,7 @@ async def _opened_stream(response: httpx.Response, call: ProviderCall) -> "OpenA
 class OpenAIStream:
     """A streamed answer. Events that came before the first content are kept until somebody iterates."""
 
-    def __init__(self, response: httpx.Response, call: ProviderCall) -> None:
+    def __init__(self, response: HttpAnswer, call: ProviderCall) -> None:
         self._call = call
         self.request_id = _request_id(response.headers)
         self._response = response
@@ -168,7 +160,7 @@ class OpenAIStream:
 
     async def aclose(self) -> None:
         """Hang up."""
-        await self._response.aclose()
+        self._response.close()
 
     async def _next(self) -> ChatEvent | None:
         try:
@@ -255,13 +247,12 @@ def _content_bytes(message: Any) -> int:  # noqa: ANN401 # whatever the provider
     return total
 
 
-def _request_id(headers: httpx.Headers) -> str | None:
-    request_id: str | None = headers.get("x-request-id", headers.get("request-id"))
-    return request_id
+def _request_id(headers: Mapping[str, str]) -> str | None:
+    return headers.get("x-request-id", headers.get("request-id"))
 
 
-def _refusal(response: httpx.Response, content: bytes, api_key: str | None) -> ProviderError:
-    status = response.status_code
+def _refusal(response: HttpAnswer, content: bytes, api_key: str | None) -> ProviderError:
+    status = response.status
     message = _error_message(content, api_key) or f"the provider answered {status}"
     retry_after = retry_after_seconds(response.headers.get("retry-after"), datetime.now(UTC))
     return ProviderError(_error_class(status), message, status=status, retry_after_seconds=retry_after)

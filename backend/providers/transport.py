@@ -6,9 +6,8 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import NamedTuple
 
-import httpx
-
 from backend.errors import ModelUnavailableError, ProviderError
+from backend.http_client import HttpAnswer, HttpError, HttpTimeoutError, NoFreeConnectionError
 
 _LONGEST_RETRY_AFTER_SECONDS = 86_400.0
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -16,29 +15,27 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turn what httpx and time-outs raise into errors of dispatch."""
+    """Turn what the HTTP client and time-outs raise into errors of dispatch."""
     try:
         yield
-    except httpx.PoolTimeout as error:
+    except NoFreeConnectionError as error:
         raise ModelUnavailableError("no_free_connection", "every connection is in use") from error
-    except (TimeoutError, httpx.TimeoutException) as error:
+    except (TimeoutError, HttpTimeoutError) as error:
         raise ProviderError(
             "timeout", f"the provider did not answer in time ({type(error).__name__})"
         ) from error
-    except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
-        raise ProviderError(
-            "connection", f"no sound connection to the provider ({type(error).__name__})"
-        ) from error
+    except HttpError as error:
+        raise ProviderError("connection", f"no sound connection to the provider ({error})") from error
 
 
-async def whole_body(response: httpx.Response, most_bytes: int) -> bytes:
+async def whole_body(answer: HttpAnswer, most_bytes: int) -> bytes:
     """Read a body to its end.
 
     Raises:
         ProviderError: it is longer than ``most_bytes``.
     """
     content = bytearray()
-    async for block in response.aiter_bytes():
+    async for block in answer.blocks():
         content += block
         _require_at_most(most_bytes, len(content))
     return bytes(content)
@@ -51,7 +48,7 @@ class ServerSentEvent(NamedTuple):
     data: bytes
 
 
-async def server_sent_events(response: httpx.Response, most_bytes: int) -> AsyncIterator[ServerSentEvent]:
+async def server_sent_events(answer: HttpAnswer, most_bytes: int) -> AsyncIterator[ServerSentEvent]:
     """Yield the events of a stream (https://html.spec.whatwg.org/multipage/server-sent-events.html).
 
     Lines end with a line feed, as everybody sends them: other readers also cut at U+2028 and its like, which JSON may
@@ -61,7 +58,7 @@ async def server_sent_events(response: httpx.Response, most_bytes: int) -> Async
         ProviderError: an event is longer than ``most_bytes``.
     """
     name, data = "", bytearray()
-    async for line in _lines(response, most_bytes):
+    async for line in _lines(answer, most_bytes):
         field, _, value = line.partition(b":")
         if not line:
             if data:
@@ -76,10 +73,10 @@ async def server_sent_events(response: httpx.Response, most_bytes: int) -> Async
         yield ServerSentEvent(name, bytes(data))
 
 
-async def _lines(response: httpx.Response, most_bytes: int) -> AsyncIterator[bytes]:
+async def _lines(answer: HttpAnswer, most_bytes: int) -> AsyncIterator[bytes]:
     rest = bytearray()
     is_first = True
-    async for block in response.aiter_bytes():
+    async for block in answer.blocks():
         rest += block
         if b"\n" in block:
             *lines, rest = rest.split(b"\n")

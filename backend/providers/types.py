@@ -28,6 +28,13 @@ class Usage:
     convention: str | None = None
     reported: Mapping[str, Any] | None = None
 
+    def tokens(self) -> dict[str, int]:
+        """Return the tokens of each class, by its name here."""
+        return {name: getattr(self, name) for name in _TOKEN_CLASSES}
+
+
+_TOKEN_CLASSES = tuple(name for name in Usage.__slots__ if name.endswith("_tokens"))
+
 
 @dataclass(frozen=True, slots=True)
 class ProviderCall:

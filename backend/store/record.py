@@ -1,20 +1,21 @@
 """The write path of the record: the functions of the database that open, advance and complete decisions.
 
-Each takes and returns arrays there; here, one item a call. All are idempotent by ids made beforehand, so each is simply
-sent again until it is answered or its time is up.
+Each takes and returns arrays there; what concurrent requests have for one of them goes in one call. All are idempotent by
+ids made beforehand, so each item is simply sent again until it is answered or its time is up.
 """
 
-import logging
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, Self
 from uuid import UUID
 
-from backend.errors import StoreUnavailableError
-from backend.retries import record_with_retry
-from backend.store.client import DataApi, RecordError
+import orjson
 
-_LOGGER = logging.getLogger(__name__)
+from backend.store.array_calls import ArrayCalls
+from backend.store.client import DataApi, RecordError
+from backend.store.group_commit import NEVER, GroupCommit, Item
 
 OutcomeStatus = Literal[
     "succeeded", "failed_provider_error", "failed_other", "cancelled", "abandoned", "rejected_no_candidate"
@@ -159,19 +160,46 @@ class Completed:
     overrun_nano_usd: int
     operator_loss_nano_usd: int
 
+    @classmethod
+    def from_record(cls, row: Mapping[str, Any]) -> Self:
+        """Build it from an answer of the database."""
+        inference_id = row["inference_id"]
+        return cls(
+            row["outcome_status"],
+            row["decision_rule"],
+            UUID(inference_id) if inference_id else None,
+            row["charge_nano_usd"],
+            row["overrun_nano_usd"],
+            row["operator_loss_nano_usd"],
+        )
+
 
 class Record:
     """Writes decisions and attempts.
 
-    Every method raises StoreUnavailableError when the record was not reached within ``retry_seconds``, and RecordError
-    when it refused the call. ``passed_over`` are candidates that were not called since the last time.
+    Opening raises StoreUnavailableError when the record was not reached within ``retry_seconds``, and RecordError when it
+    refused the item. ``passed_over`` are candidates that were not called since the last time.
     """
 
-    def __init__(self, api: DataApi, *, lease_seconds: int, retry_seconds: float, key_seconds: int) -> None:
+    def __init__(  # noqa: PLR0913 # one setting each
+        self,
+        api: DataApi,
+        calls: ArrayCalls,
+        *,
+        lease_seconds: int,
+        retry_seconds: float,
+        key_seconds: int,
+        batch_items: int,
+        most_waiting: int,
+    ) -> None:
         self._api = api
         self._lease_seconds = lease_seconds
         self._key_seconds = key_seconds
         self._retry_seconds = retry_seconds
+        self._decisions, self._attempts, self._completions = (
+            GroupCommit(partial(calls.call, function), batch_items=batch_items, most_waiting=most_waiting)
+            for function in ("insert_decisions", "insert_attempts", "complete_decisions")
+        )
 
     async def insert_decision(
         self,
@@ -188,14 +216,16 @@ class Record:
         Raises:
             KeyHeldError: another decision has its Idempotency-Key.
         """
-        item = {
-            **asdict(decision),
-            "passed_over": _records(passed_over),
+        fields = {
+            **_fields(decision),
+            "passed_over": passed_over,
             "lease_seconds": self._lease_seconds,
             "key_seconds": self._key_seconds,
-            **(asdict(attempt) if attempt else {}),
+            **(_fields(attempt) if attempt else {}),
         }
-        answer = await self._one("insert_decisions", item, None if is_undone else self._retry_seconds)
+        item = self._item(decision, fields, is_tried_for_ever=is_undone)
+        self._decisions.put(item)
+        answer = _sound(await item.answer)
         if answer.get("is_held"):
             raise KeyHeldError
         return Opened.from_record(answer)
@@ -210,16 +240,17 @@ class Record:
         is_undone: bool = False,
     ) -> Opened:
         """Finish the previous attempt and open the next one, its reservation raised where needed."""
-        item = {
+        fields = {
             "decision_id": decision.id,
             "organization_id": decision.organization_id,
             "lease_seconds": self._lease_seconds,
-            "passed_over": _records(passed_over),
-            "previous": asdict(previous),
-            **asdict(attempt),
+            "passed_over": passed_over,
+            "previous": previous,
+            **_fields(attempt),
         }
-        answer = await self._one("insert_attempts", item, None if is_undone else self._retry_seconds)
-        return Opened.from_record(answer)
+        item = self._item(decision, fields, is_tried_for_ever=is_undone)
+        self._attempts.put(item)
+        return Opened.from_record(_sound(await item.answer))
 
     async def complete_decision(  # noqa: PLR0913 # each says one thing of the end, and most ends have few
         self,
@@ -237,25 +268,18 @@ class Record:
         ``answer`` is what is stored for the request's Idempotency-Key.
         Tried for ever, whatever the record says but that this item makes no sense: the answer is paid for, and funds are held.
         """
-        item = {
+        fields = {
             "id": decision.id,
             "organization_id": decision.organization_id,
             "outcome_status": outcome_status,
             "decision_rule_override": decision_rule_override,
-            "passed_over": _records(passed_over),
-            "attempt": asdict(attempt) if attempt else None,
+            "passed_over": passed_over,
+            "attempt": attempt,
             "answer": answer,
         }
-        row = await self._one("complete_decisions", item, None)
-        inference_id = row["inference_id"]
-        return Completed(
-            row["outcome_status"],
-            row["decision_rule"],
-            UUID(inference_id) if inference_id else None,
-            row["charge_nano_usd"],
-            row["overrun_nano_usd"],
-            row["operator_loss_nano_usd"],
-        )
+        item = self._item(decision, fields, is_tried_for_ever=True)
+        self._completions.put(item)
+        return Completed.from_record(_sound(await item.answer))
 
     async def find_key_holder(self, decision: DecisionOpening) -> KeyHolder | None:
         """Return the decision that now has the Idempotency-Key of one that could not be opened, or None. Tried once."""
@@ -276,42 +300,31 @@ class Record:
         swept = await self._api.call("sweep_decisions", {"batch_size": batch_size})
         return int(swept)
 
-    async def _one(
-        self, function: str, item: Mapping[str, Any], retry_seconds: float | None
-    ) -> dict[str, Any]:
-        parameters = {"items": [_json(item)]}
-        call = self._insistent if retry_seconds is None else self._api.call
-        answers = await record_with_retry(lambda: call(function, parameters), seconds=retry_seconds)
-        answer = dict(answers[0])
-        if answer["error"]:
-            raise RecordError(f"{function} of {answer['id']}: {answer['error']}")
-        return answer
-
-    async def _insistent(self, function: str, parameters: Mapping[str, Any]) -> Any:  # noqa: ANN401 # JSON
-        """Call a function; take whatever somebody can mend for an absence of the record: money hangs on this call."""
-        try:
-            return await self._api.call(function, parameters)
-        except RecordError as error:
-            if error.is_final:
-                raise
-            _LOGGER.error("%s; it is tried again until it is answered", error)  # noqa: TRY400 # no bug of this code
-            raise StoreUnavailableError(str(error)) from error
+    def _item(self, decision: DecisionOpening, fields: Mapping[str, Any], *, is_tried_for_ever: bool) -> Item:
+        deadline = NEVER if is_tried_for_ever else time.monotonic() + self._retry_seconds
+        return Item(_json(fields), decision.organization_id, deadline)
 
 
-def _records(passed_over: Sequence[PassedOver]) -> list[dict[str, Any]]:
-    return [_json(asdict(entry)) for entry in passed_over]
+def _fields(record: DecisionOpening | AttemptOpening) -> dict[str, Any]:
+    return {name: getattr(record, name) for name in record.__slots__}
 
 
-def _json(value: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: _json_value(entry) for name, entry in value.items()}
+def _json(fields: Mapping[str, Any]) -> bytes:
+    content = orjson.dumps(fields)
+    # Postgres stores every character but this one, and providers' messages may hold it.
+    return orjson.dumps(_without_nul(orjson.loads(content))) if rb"\u0000" in content else content
 
 
-def _json_value(value: Any) -> Any:  # noqa: ANN401 # any field of an item
-    if isinstance(value, UUID):
-        return str(value)
+def _without_nul(value: Any) -> Any:  # noqa: ANN401 # JSON
     if isinstance(value, str):
-        # Postgres stores every character but this one, and providers' messages may hold it.
         return value.replace("\0", "")
-    if isinstance(value, list | tuple):
-        return [_json_value(entry) for entry in value]
-    return _json(value) if isinstance(value, Mapping) else value
+    if isinstance(value, list):
+        return [_without_nul(entry) for entry in value]
+    return {name: _without_nul(entry) for name, entry in value.items()} if isinstance(value, dict) else value
+
+
+def _sound(answer: dict[str, Any]) -> dict[str, Any]:
+    """Return an answer, unless it says that its item makes no sense."""
+    if answer["error"]:
+        raise RecordError(f"The record does not take {answer['id']}: {answer['error']}")
+    return answer

@@ -1,8 +1,9 @@
-"""The HTTP boundary of a unit test: providers and PostgREST as scripts behind httpx's mock transport."""
+"""The HTTP boundary of a unit test: providers and PostgREST as scripts, told in httpx's terms whichever client asks."""
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,14 +11,16 @@ import httpx
 import orjson
 from cryptography.fernet import Fernet
 
+from backend.app import make_record
 from backend.dispatch.answers import Vault
 from backend.dispatch.completions import Completions
 from backend.dispatch.cooldowns import Cooldowns
 from backend.dispatch.dispatcher import Dispatcher
+from backend.http_client import HttpError, HttpTimeoutError, NoFreeConnectionError
 from backend.providers.openai import OpenAIProvider
 from backend.providers.types import ProviderCall, Usage
+from backend.store.array_calls import ArrayCalls
 from backend.store.client import DataApi, http_client
-from backend.store.record import Record
 from tests.unit.samples import Json, settings
 
 Reply = Callable[[], httpx.Response]
@@ -68,13 +71,18 @@ USAGE_REPORT: Json = {"object": "chat.completion.chunk", "choices": [], "usage":
 DONE = b"data: [DONE]\n\n"
 
 
-class Blocks(httpx.AsyncByteStream):
+class Body(httpx.AsyncByteStream):
+    """A body that knows whether somebody hung up on it."""
+
+    closed = False
+
+
+class Blocks(Body):
     """A body that arrives in given blocks, and may break after them."""
 
     def __init__(self, blocks: Iterable[bytes], error: Exception | None = None) -> None:
         self._blocks = list(blocks)
         self._error = error
-        self.closed = False
 
     async def __aiter__(self) -> Any:  # an async generator
         """Yield the blocks, then break if so scripted."""
@@ -82,10 +90,6 @@ class Blocks(httpx.AsyncByteStream):
             yield block
         if self._error:
             raise self._error
-
-    async def aclose(self) -> None:
-        """Remember that somebody hung up."""
-        self.closed = True
 
 
 CANARY = "sk-canary-of-the-provider"
@@ -244,6 +248,54 @@ def record_http(postgrest: Postgrest) -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=httpx.MockTransport(postgrest.respond), event_hooks=hooks)
 
 
+class ScriptedHttp:
+    """The hot path's HTTP client, but for what is at its other end."""
+
+    def __init__(
+        self, respond: Callable[[httpx.Request], httpx.Response | Awaitable[httpx.Response]]
+    ) -> None:
+        self._respond = respond
+
+    async def post(self, url: str, headers: Mapping[str, str], content: bytes) -> "ScriptedAnswer":
+        """Ask the script."""
+        with translated_from_httpx():
+            response = self._respond(httpx.Request("POST", url, headers=headers, content=content))
+            return ScriptedAnswer(await response if isinstance(response, Awaitable) else response)
+
+
+class ScriptedAnswer:
+    """An answer from a script."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self.status = response.status_code
+        self.headers: Mapping[str, str] = response.headers
+        self._response = response
+
+    async def blocks(self) -> AsyncIterator[bytes]:
+        """Yield the body."""
+        with translated_from_httpx():
+            async for block in self._response.aiter_bytes():
+                yield block
+
+    def close(self) -> None:
+        """Hang up."""
+        if isinstance(self._response.stream, Body):
+            self._response.stream.closed = True
+
+
+@contextmanager
+def translated_from_httpx() -> Iterator[None]:
+    """Raise what the hot path's client raises in the same case."""
+    try:
+        yield
+    except httpx.PoolTimeout as error:
+        raise NoFreeConnectionError("every connection is in use") from error
+    except httpx.TimeoutException as error:
+        raise HttpTimeoutError(type(error).__name__) from error
+    except httpx.HTTPError as error:
+        raise HttpError(type(error).__name__) from error
+
+
 class Gateway:
     """A dispatcher with its parts, between scripted providers and a scripted record."""
 
@@ -253,18 +305,13 @@ class Gateway:
         self.settings = settings(**changes)
         self.record_http = record_http(self.postgrest)
         self.data_api = DataApi(self.settings, self.record_http)
-        self.record = Record(
-            self.data_api,
-            lease_seconds=self.settings.lease_seconds,
-            retry_seconds=self.settings.store_retry_seconds,
-            key_seconds=self.settings.idempotency_key_seconds,
-        )
+        calls = ArrayCalls(self.settings, ScriptedHttp(self.postgrest.respond))
+        self.record = make_record(self.settings, self.data_api, calls)
         self.cooldowns = Cooldowns(clock)
         self.completions = Completions(
             wait_seconds=self.settings.completion_wait_seconds, most=self.settings.max_pending_completions
         )
-        http = httpx.AsyncClient(transport=httpx.MockTransport(self.providers.respond))
-        self.provider = OpenAIProvider(http, self.settings.provider_connect_timeout_seconds)
+        self.provider = OpenAIProvider(ScriptedHttp(self.providers.respond))
         self.dispatcher = Dispatcher(
             self.record, {"openai": self.provider}, self.cooldowns, self.completions, self.settings, VAULT
         )

@@ -11,6 +11,7 @@ def test_only_what_is_dispatched_once_or_moves_an_operators_money_is_posted() ->
     """A new POST route has to be thought of here: does it cost money, and who holds it before?"""
     modules = [importlib.import_module(f"backend.api.{file.stem}") for file in API.glob("*.py")]
     routes = [route for module in modules for route in getattr(getattr(module, "router", None), "routes", ())]
+    routes += [module.ROUTE for module in modules if hasattr(module, "ROUTE")]
     posted = {route.path for route in routes if "POST" in route.methods}
     assert posted == {
         "/v1/chat/completions",

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import httpx
 import msgspec
+import orjson
 import pytest
 
 from backend.dispatch.answers import Delivery
@@ -283,7 +284,7 @@ async def test_the_decision_is_opened_without_outcome_or_inference_link(gateway:
     (item,) = gateway.postgrest.sent("insert_decisions")
     assert item["requested_rule"] == "cheapest_clearing_floor"
     assert {"outcome_status", "decision_rule", "decision_rule_override", "completed_at"}.isdisjoint(item)
-    assert item["candidates"] == asked.ranking.to_record()
+    assert item["candidates"] == orjson.loads(orjson.dumps(asked.ranking.to_record()))
 
 
 async def test_nobody_being_available_completes_the_decision_as_failed_before_dispatch(
@@ -491,8 +492,9 @@ async def test_a_request_that_is_broken_off_while_it_waits_for_a_retry_has_used_
     assert (attempt["status"], attempt["http_calls"], attempt["usage_source"]) == ("cancelled", 1, "none")
 
 
-async def test_a_request_that_is_broken_off_while_it_is_opened_is_undone(gateway: Gateway) -> None:
+async def test_a_request_that_is_broken_off_while_it_is_opened_is_undone() -> None:
     """Nobody can tell whether it was written: it is opened for certain, then completed as cancelled."""
+    gateway = Gateway(store_timeout_seconds=0.05)
     gateway.script_each(POOL, answered(), answered(), answered())
     gateway.postgrest.scripts["insert_decisions"] = [
         httpx.Response(200, headers={"content-type": "application/json"}, stream=Hanging())

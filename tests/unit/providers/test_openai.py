@@ -14,7 +14,7 @@ from backend.errors import ModelUnavailableError, ProviderError
 from backend.providers.openai import OpenAIProvider
 from backend.providers.transport import retry_after_seconds
 from backend.providers.types import ChatAnswer
-from tests.unit.boundary import CANARY, Reply, answered, breaks, provider_call, raw, refused
+from tests.unit.boundary import CANARY, Reply, ScriptedHttp, answered, breaks, provider_call, raw, refused
 from tests.unit.samples import Json
 
 NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
@@ -28,9 +28,7 @@ def provider(reply: Reply, requests: list[httpx.Request] | None = None) -> OpenA
             requests.append(request)
         return reply()
 
-    return OpenAIProvider(
-        httpx.AsyncClient(transport=httpx.MockTransport(respond)), connect_timeout_seconds=1.0
-    )
+    return OpenAIProvider(ScriptedHttp(respond))
 
 
 async def answer(reply: Reply) -> ChatAnswer:
@@ -205,9 +203,7 @@ async def test_a_call_past_its_deadline_is_a_timeout() -> None:
         await asyncio.Event().wait()
         raise AssertionError("an event that nobody sets")
 
-    stalling = OpenAIProvider(
-        httpx.AsyncClient(transport=httpx.MockTransport(stall)), connect_timeout_seconds=1.0
-    )
+    stalling = OpenAIProvider(ScriptedHttp(stall))
     with pytest.raises(ProviderError) as raised:
         await stalling.chat(provider_call(first_content_timeout_seconds=0.0))
     assert raised.value.error_class == "timeout"

@@ -21,7 +21,9 @@ from tests.unit.boundary import (
     USAGE,
     USAGE_REPORT,
     Blocks,
+    Body,
     Reply,
+    ScriptedHttp,
     delta,
     frame,
     provider_call,
@@ -38,7 +40,7 @@ ODD = delta(content="a\u2028b\u2029c\u0085d\x1ce\x0bf\U0001f600g\u20ac")
 
 async def opened(reply: Reply, **limits: Any) -> OpenAIStream:  # limits are of many types
     """Open a stream whose provider answers so."""
-    provider = OpenAIProvider(httpx.AsyncClient(transport=httpx.MockTransport(lambda _: reply())), 1.0)
+    provider = OpenAIProvider(ScriptedHttp(lambda _: reply()))
     return await provider.chat_stream(provider_call(**limits))
 
 
@@ -329,22 +331,17 @@ async def test_no_stream_is_too_odd_to_be_told_from_a_failure(sent: list[object]
         await chunks(*map(frame, sent), frame(STOP), DONE)
 
 
-class Stalling(httpx.AsyncByteStream):
+class Stalling(Body):
     """Some blocks, and then nothing."""
 
     def __init__(self, *blocks: bytes) -> None:
         self._blocks = blocks
-        self.closed = False
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """Yield the blocks, then stall."""
         for block in self._blocks:
             yield block
         await asyncio.Event().wait()
-
-    async def aclose(self) -> None:
-        """Remember that somebody hung up."""
-        self.closed = True
 
 
 async def test_a_stream_that_stalls_after_content_times_out() -> None:
