@@ -46,7 +46,7 @@ async def chat_with_429_retry(call: Callable[[], Awaitable[T]], *, deadline: flo
         wait = max(next(waits), asked * (1 + JITTER_SHARE * random.random()))  # noqa: S311 # no secret, only spread
         return wait if time.monotonic() + wait < deadline else False
 
-    return await _first_or(call, stamina.retry_context(on=wait_or_give_up, attempts=CALLS, timeout=None))
+    return await _call(call, lambda: stamina.retry_context(on=wait_or_give_up, attempts=CALLS, timeout=None))
 
 
 def _waits() -> Iterator[float]:
@@ -62,24 +62,26 @@ async def record_with_retry(call: Callable[[], Awaitable[T]], *, seconds: float 
     Raises:
         StoreUnavailableError: it was not reached in time.
     """
-    retries = stamina.retry_context(
-        on=StoreUnavailableError,
-        attempts=None,
-        timeout=seconds,
-        wait_initial=STORE_FIRST_WAIT_SECONDS,
-        wait_max=STORE_LONGEST_WAIT_SECONDS,
-        wait_jitter=STORE_FIRST_WAIT_SECONDS,
+    return await _call(
+        call,
+        lambda: stamina.retry_context(
+            on=StoreUnavailableError,
+            attempts=None,
+            timeout=seconds,
+            wait_initial=STORE_FIRST_WAIT_SECONDS,
+            wait_max=STORE_LONGEST_WAIT_SECONDS,
+            wait_jitter=STORE_FIRST_WAIT_SECONDS,
+        ),
     )
-    return await _first_or(call, retries)
 
 
-async def _first_or(call: Callable[[], Awaitable[T]], retries: AsyncIterable[stamina.Attempt]) -> T:
-    """Call once; hand only a failure to stamina, as that of its first attempt: setting it up takes 40 us."""
+async def _call(call: Callable[[], Awaitable[T]], retries: Callable[[], AsyncIterable[stamina.Attempt]]) -> T:
+    """Call once, and hand only a failure to stamina, as that of its first attempt: setting it up takes 40 us."""
     try:
         return await call()
     except Exception as error:  # noqa: BLE001 # raised again, where stamina sees it
         first = error
-    async for attempt in retries:
+    async for attempt in retries():
         with attempt:
             if attempt.num == 1:
                 raise first

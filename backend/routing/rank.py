@@ -7,6 +7,8 @@ bit. What happens in dispatch is no input: failures and cooldowns make dispatch 
 from dataclasses import dataclass
 from typing import Any
 
+from msgspec import Struct
+
 from backend.routing.catalogue import Candidate, Catalogue
 from backend.routing.request import RoutingRequest
 
@@ -16,8 +18,7 @@ _BYTES_PER_TOKEN = 4
 _TYPICAL_OUTPUT_TOKENS = 512
 
 
-@dataclass(frozen=True, slots=True)
-class Scored:
+class Scored(Struct, frozen=True):
     """A candidate with what is expected of it. ``rejected`` says why it cannot take the request, or None.
 
     Costs in nano-USD; quality 0 to 1, None without an estimate.

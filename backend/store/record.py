@@ -11,7 +11,9 @@ from functools import partial
 from typing import Any, Literal, Self
 from uuid import UUID
 
-import orjson
+import msgspec
+from msgspec import Struct
+from msgspec.structs import asdict
 
 from backend.store.array_calls import ArrayCalls
 from backend.store.client import DataApi, RecordError
@@ -24,8 +26,7 @@ RuleOverride = Literal["failed_pre_dispatch", "no_candidate_cleared_floor"]
 AttemptStatus = Literal["succeeded", "failed", "cut", "cancelled", "not_sent"]
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptOpening:
+class AttemptOpening(Struct, frozen=True):
     """An attempt to be written before its call, and the most it can cost; it makes do with a bound down to the least."""
 
     inference_id: UUID
@@ -35,8 +36,7 @@ class AttemptOpening:
     least_bound_nano_usd: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class PassedOver:
+class PassedOver(Struct, frozen=True):
     """A candidate that cleared and was not called, and why."""
 
     candidate_id: UUID
@@ -46,8 +46,7 @@ class PassedOver:
     retry_after_seconds: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptResult:
+class AttemptResult(Struct, frozen=True):
     """What became of an attempt. Token classes are disjoint; the database computes the cost."""
 
     inference_id: UUID
@@ -73,8 +72,7 @@ class AttemptResult:
     reported_usage: Mapping[str, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class DecisionOpening:
+class DecisionOpening(Struct, frozen=True):
     """A decision as it is opened: rule set, outcome and inference NULL.
 
     ``metered_tokens`` are taken from the rate limits; what the call would have cost at the two prices is kept with it.
@@ -217,11 +215,11 @@ class Record:
             KeyHeldError: another decision has its Idempotency-Key.
         """
         fields = {
-            **_fields(decision),
+            **asdict(decision),
             "passed_over": passed_over,
             "lease_seconds": self._lease_seconds,
             "key_seconds": self._key_seconds,
-            **(_fields(attempt) if attempt else {}),
+            **(asdict(attempt) if attempt else {}),
         }
         item = self._item(decision, fields, is_tried_for_ever=is_undone)
         self._decisions.put(item)
@@ -246,7 +244,7 @@ class Record:
             "lease_seconds": self._lease_seconds,
             "passed_over": passed_over,
             "previous": previous,
-            **_fields(attempt),
+            **asdict(attempt),
         }
         item = self._item(decision, fields, is_tried_for_ever=is_undone)
         self._attempts.put(item)
@@ -305,14 +303,12 @@ class Record:
         return Item(_json(fields), decision.organization_id, deadline)
 
 
-def _fields(record: DecisionOpening | AttemptOpening) -> dict[str, Any]:
-    return {name: getattr(record, name) for name in record.__slots__}
-
-
 def _json(fields: Mapping[str, Any]) -> bytes:
-    content = orjson.dumps(fields)
+    content = msgspec.json.encode(fields)
     # Postgres stores every character but this one, and providers' messages may hold it.
-    return orjson.dumps(_without_nul(orjson.loads(content))) if rb"\u0000" in content else content
+    if rb"\u0000" in content:
+        return msgspec.json.encode(_without_nul(msgspec.json.decode(content)))
+    return content
 
 
 def _without_nul(value: Any) -> Any:  # noqa: ANN401 # JSON

@@ -1,12 +1,12 @@
 """The write path: two phases, each sent again under the same ids until it is answered."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 import httpx
 import pytest
+from msgspec.structs import replace
 
 from backend.errors import StoreUnavailableError
 from backend.ids import uuid7
