@@ -15,7 +15,7 @@ from backend.api.chat import ChatCompletions
 from backend.api.errors import add_error_handlers
 from backend.api.faults import FaultBarrier
 from backend.api.identity import Identities
-from backend.api.parts import Background, Parts
+from backend.api.parts import Parts
 from backend.api.tokens import TokenVerifier
 from backend.background import refresh_catalogue, renew_leases, repeat, sweep
 from backend.dispatch.answers import Vault
@@ -124,10 +124,9 @@ def _parts(
     record_http: HttpClient,
     provider_http: HttpClient,
 ) -> Parts:
-    data_api, background_api = DataApi(settings, store_http), DataApi(settings, background_http)
-    calls = ArrayCalls(settings, record_http)
+    data_api = DataApi(settings, store_http)
     dispatcher = Dispatcher(
-        record=make_record(settings, data_api, calls),
+        record=make_record(settings, data_api, record_http),
         providers={"openai": OpenAIProvider(provider_http)},
         cooldowns=Cooldowns(),
         completions=Completions(
@@ -137,15 +136,14 @@ def _parts(
         vault=Vault(settings.fernet_keys) if settings.fernet_keys else None,
     )
     identities = Identities(settings, data_api, TokenVerifier(settings, store_http))
-    background = Background(background_api, make_record(settings, background_api, calls))
-    return Parts(settings, data_api, identities, dispatcher, background)
+    return Parts(settings, data_api, identities, dispatcher, DataApi(settings, background_http))
 
 
-def make_record(settings: Settings, api: DataApi, calls: ArrayCalls) -> Record:
+def make_record(settings: Settings, api: DataApi, http: HttpClient) -> Record:
     """Make the record's writer."""
     return Record(
         api,
-        calls,
+        ArrayCalls(settings, http),
         lease_seconds=settings.lease_seconds,
         retry_seconds=settings.store_retry_seconds,
         key_seconds=settings.idempotency_key_seconds,

@@ -9,6 +9,7 @@ from backend.api.parts import Parts
 from backend.dispatch.dispatcher import Dispatcher
 from backend.errors import StoreUnavailableError
 from backend.routing.catalogue import Catalogue
+from backend.store import leases
 from backend.store.catalogue import read_catalogue
 from backend.store.client import RecordError
 
@@ -27,7 +28,7 @@ async def refresh_catalogue(parts: Parts) -> None:
     live = parts.live_catalogue
     known_version = live.current.version if live.current else None
     try:
-        state = await read_catalogue(parts.background.data_api, known_version)
+        state = await read_catalogue(parts.background_api, known_version)
     except Exception as error:
         # Whatever it is, readiness tells of it; it is raised on.
         is_away = isinstance(error, StoreUnavailableError)
@@ -54,7 +55,7 @@ async def renew_leases(parts: Parts) -> None:
         StoreUnavailableError: the record cannot be reached.
     """
     if decisions := parts.dispatcher.completions.open_decisions:
-        await parts.background.record.renew_leases(decisions)
+        await leases.renew_leases(parts.background_api, decisions, parts.settings.lease_seconds)
 
 
 async def sweep(parts: Parts) -> None:
@@ -70,7 +71,7 @@ async def sweep(parts: Parts) -> None:
     # After a pause its own leases have run out as well.
     await renew_leases(parts)
     batch_size = parts.settings.sweep_batch_size
-    while await parts.background.record.sweep_decisions(batch_size) == batch_size:
+    while await leases.sweep_decisions(parts.background_api, batch_size) == batch_size:
         continue
 
 

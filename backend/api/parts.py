@@ -11,7 +11,6 @@ from backend.errors import StoreUnavailableError
 from backend.routing.catalogue import Catalogue
 from backend.settings import Settings
 from backend.store.client import RETRY_AFTER_SECONDS, DataApi
-from backend.store.record import Record
 
 
 @dataclass(slots=True)
@@ -28,22 +27,14 @@ class LiveCatalogue:
 
 
 @dataclass(frozen=True, slots=True)
-class Background:
-    """What goes on beside the requests reaches the record by this, on connections of its own."""
-
-    data_api: DataApi
-    record: Record
-
-
-@dataclass(frozen=True, slots=True)
 class Parts:
-    """The parts of the running backend."""
+    """The parts of the running backend. What goes on beside the requests has ``background_api``, on connections of its own."""
 
     settings: Settings
     data_api: DataApi
     identities: Identities
     dispatcher: Dispatcher
-    background: Background
+    background_api: DataApi
     live_catalogue: LiveCatalogue = field(default_factory=LiveCatalogue)
 
     def catalogue(self) -> Catalogue:

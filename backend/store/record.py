@@ -285,19 +285,6 @@ class Record:
         holder = await self._api.call("read_idempotency_key", parameters)
         return KeyHolder.from_record(holder) if holder else None
 
-    async def renew_leases(self, decisions: Sequence[UUID]) -> None:
-        """Renew the leases of those of the decisions that are open. Tried once."""
-        ids = [str(decision) for decision in decisions]
-        await self._api.call("renew_leases", {"decisions": ids, "lease_seconds": self._lease_seconds})
-
-    async def sweep_decisions(self, batch_size: int) -> int:
-        """Close up to ``batch_size`` decisions whose lease has run out, and delete as many keys and answers whose time is up.
-
-        Returns how many, of whatever there were most. Tried once.
-        """
-        swept = await self._api.call("sweep_decisions", {"batch_size": batch_size})
-        return int(swept)
-
     def _item(self, decision: DecisionOpening, fields: Mapping[str, Any], *, is_tried_for_ever: bool) -> Item:
         deadline = NEVER if is_tried_for_ever else time.monotonic() + self._retry_seconds
         return Item(_json(fields), decision.organization_id, deadline)

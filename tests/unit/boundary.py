@@ -19,7 +19,6 @@ from backend.dispatch.dispatcher import Dispatcher
 from backend.http_client import HttpError, HttpTimeoutError, NoFreeConnectionError
 from backend.providers.openai import OpenAIProvider
 from backend.providers.types import ProviderCall, Usage
-from backend.store.array_calls import ArrayCalls
 from backend.store.client import DataApi, http_client
 from tests.unit.samples import Json, settings
 
@@ -305,8 +304,7 @@ class Gateway:
         self.settings = settings(**changes)
         self.record_http = record_http(self.postgrest)
         self.data_api = DataApi(self.settings, self.record_http)
-        calls = ArrayCalls(self.settings, ScriptedHttp(self.postgrest.respond))
-        self.record = make_record(self.settings, self.data_api, calls)
+        self.record = make_record(self.settings, self.data_api, ScriptedHttp(self.postgrest.respond))
         self.cooldowns = Cooldowns(clock)
         self.completions = Completions(
             wait_seconds=self.settings.completion_wait_seconds, most=self.settings.max_pending_completions

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from backend.api.identity import Identities
-from backend.api.parts import Background, LiveCatalogue, Parts
+from backend.api.parts import LiveCatalogue, Parts
 from backend.api.tokens import TokenVerifier
 from backend.background import refresh_catalogue, renew_leases, repeat, sweep
 from backend.errors import StoreUnavailableError
@@ -24,10 +24,8 @@ def parts_of(gateway: Gateway) -> Parts:
     """Return the parts of a backend that has read nothing yet."""
     verifier = TokenVerifier(gateway.settings, gateway.record_http)
     identities = Identities(gateway.settings, gateway.data_api, verifier)
-    background = Background(gateway.data_api, gateway.record)
-    return Parts(
-        gateway.settings, gateway.data_api, identities, gateway.dispatcher, background, LiveCatalogue()
-    )
+    api = gateway.data_api
+    return Parts(gateway.settings, api, identities, gateway.dispatcher, api, LiveCatalogue())
 
 
 async def test_a_catalogue_that_was_read_serves_with_its_cooldowns(gateway: Gateway) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from backend.api.chat import EXPOSED_HEADERS
 from backend.api.identity import Identities
-from backend.api.parts import Background, LiveCatalogue, Parts
+from backend.api.parts import LiveCatalogue, Parts
 from backend.api.tokens import TokenVerifier
 from backend.app import create_app
 from tests.unit.boundary import DONE, Gateway, answered, breaks, refused, streamed_answer
@@ -52,13 +52,12 @@ class Backend:
         verifier = TokenVerifier(self.gateway.settings, self.gateway.record_http)
         identities = Identities(self.gateway.settings, self.gateway.data_api, verifier)
         live = live or LiveCatalogue(catalogue(*POOL), problem=None)
-        background = Background(self.gateway.data_api, self.gateway.record)
         self.parts = Parts(
             self.gateway.settings,
             self.gateway.data_api,
             identities,
             self.gateway.dispatcher,
-            background,
+            self.gateway.data_api,
             live,
         )
         self.app = create_app(self.gateway.settings)
