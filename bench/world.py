@@ -19,8 +19,10 @@ BOUND_NANO_USD = 1_000_000
 FUNDS_NANO_USD = 10**15
 # More than any wallet or cap here can take: refused, and its organization's batch goes item by item.
 GIANT_BOUND_NANO_USD = 2 * FUNDS_NANO_USD
-LEASE_SECONDS = 600
-CANDIDATES = 3
+LEASE_SECONDS = 60
+KEY_SECONDS = 86_400
+METERED_TOKENS = 1_500
+CANDIDATES = 5
 WINDOWS = ("hour", "day", "month")
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -56,26 +58,35 @@ class World:
         return psycopg.connect(self.stack.endpoints.superuser_url, autocommit=True)
 
     def opening(self, tenant: Tenant, *, bound_nano_usd: int = BOUND_NANO_USD) -> dict[str, Any]:
-        """Return one item of insert_decisions."""
+        """Return one item of insert_decisions, with every field that the backend sends."""
         candidate_id, price_id = random.choice(self.candidates)  # noqa: S311 - spreads load, guards nothing
         return {
             "id": str(uuid7()),
             "organization_id": str(tenant.organization_id),
             "agent_id": str(tenant.agent_id),
             "api_key_id": str(tenant.api_key_id),
+            "user_id": None,
             "requested_model": "auto",
             "requested_rule": "cheapest_clearing_floor",
             "floor": 0.7,
             "task": "general",
             "stream": False,
             "catalogue_version": self.catalogue_version,
+            "metered_tokens": METERED_TOKENS,
+            "dearest_price_id": str(price_id),
+            "baseline_price_id": str(price_id),
+            "idempotency_key": None,
+            "body_hash": None,
             "routing_request": routing_request(),
             "candidates": [scored(*pair) for pair in self.candidates],
+            "passed_over": [],
             "lease_seconds": LEASE_SECONDS,
+            "key_seconds": KEY_SECONDS,
             "inference_id": str(uuid7()),
             "candidate_id": str(candidate_id),
             "price_id": str(price_id),
             "bound_nano_usd": bound_nano_usd,
+            "least_bound_nano_usd": None,
         }
 
 
@@ -116,8 +127,12 @@ def attempt_result(inference_id: str, **overrides: object) -> dict[str, Any]:
     return {
         "inference_id": inference_id,
         "status": "succeeded",
+        "output_limit_tokens": 1024,
         "http_calls": 1,
         "http_status": 200,
+        "error_class": None,
+        "error_message": None,
+        "retry_after_seconds": None,
         "cooldown_seconds": 0,
         "provider_request_id": f"req_{inference_id[-12:]}",
         "first_content_milliseconds": 200,
@@ -151,7 +166,10 @@ def completion(
         "id": opening["id"],
         "organization_id": opening["organization_id"],
         "outcome_status": outcome_status,
+        "decision_rule_override": None,
+        "passed_over": [],
         "attempt": attempt_result(opening["inference_id"], **attempt),
+        "answer": None,
     }
 
 
