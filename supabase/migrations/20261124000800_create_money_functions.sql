@@ -133,11 +133,12 @@ end
 $$;
 
 -- The one function that changes wallets, counters and rate limits. The caller holds the wallets' locks, so that a counter
--- cannot appear between the look and the insert.
+-- cannot appear between the look and the insert, nor a cap or a limit.
 create function private.move(movements private.movement []) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 declare
     moment constant timestamptz := clock_timestamp();
+    organizations constant uuid[] := array(select movement.organization_id from unnest(movements) as movement);
 begin
     update public.wallets as wallet
     set
@@ -153,33 +154,37 @@ begin
     ) as total
     where wallet.organization_id = total.organization_id;
 
-    merge into public.spend_counters as counter
-    using private.counted(movements) as counted
-    on counter.spend_cap_id = counted.spend_cap_id and counter.window_start = counted.window_start
-    when matched then update set
-        held_nano_usd = counter.held_nano_usd + counted.held_nano_usd,
-        charged_nano_usd = counter.charged_nano_usd + counted.charged_nano_usd
-    when not matched then
-        insert (spend_cap_id, window_start, organization_id, held_nano_usd, charged_nano_usd)
-        values (
-            counted.spend_cap_id, counted.window_start, counted.organization_id, counted.held_nano_usd,
-            counted.charged_nano_usd
-        );
+    if exists (select from public.spend_caps as cap where cap.organization_id = any(organizations)) then
+        merge into public.spend_counters as counter
+        using private.counted(movements) as counted
+        on counter.spend_cap_id = counted.spend_cap_id and counter.window_start = counted.window_start
+        when matched then update set
+            held_nano_usd = counter.held_nano_usd + counted.held_nano_usd,
+            charged_nano_usd = counter.charged_nano_usd + counted.charged_nano_usd
+        when not matched then
+            insert (spend_cap_id, window_start, organization_id, held_nano_usd, charged_nano_usd)
+            values (
+                counted.spend_cap_id, counted.window_start, counted.organization_id, counted.held_nano_usd,
+                counted.charged_nano_usd
+            );
+    end if;
 
-    update public.rate_limits as bucket
-    set
-        requests_full_at = coalesce(
-            greatest(bucket.requests_full_at, moment)
-            + make_interval(secs => 60.0 * metered.requests / bucket.requests_per_minute),
-            bucket.requests_full_at
-        ),
-        tokens_full_at = coalesce(
-            greatest(bucket.tokens_full_at, moment)
-            + make_interval(secs => 60.0 * metered.tokens / bucket.tokens_per_minute),
-            bucket.tokens_full_at
-        )
-    from private.metered(movements) as metered
-    where bucket.id = metered.rate_limit_id;
+    if exists (select from public.rate_limits as bucket where bucket.organization_id = any(organizations)) then
+        update public.rate_limits as bucket
+        set
+            requests_full_at = coalesce(
+                greatest(bucket.requests_full_at, moment)
+                + make_interval(secs => 60.0 * metered.requests / bucket.requests_per_minute),
+                bucket.requests_full_at
+            ),
+            tokens_full_at = coalesce(
+                greatest(bucket.tokens_full_at, moment)
+                + make_interval(secs => 60.0 * metered.tokens / bucket.tokens_per_minute),
+                bucket.tokens_full_at
+            )
+        from private.metered(movements) as metered
+        where bucket.id = metered.rate_limit_id;
+    end if;
 end
 $$;
 
@@ -192,26 +197,9 @@ language plpgsql stable set search_path = pg_catalog, pg_temp as $$
 #variable_conflict use_column
 declare
     moment constant timestamptz := clock_timestamp();
+    organizations constant uuid[] := array(select hold.organization_id from unnest(holds) as hold);
 begin
     return query
-        select
-            counted.organization_id, cap.limit_nano_usd - usage.taken_nano_usd, 'rejected_cap' as outcome_status,
-            jsonb_build_object(
-                'spend_cap_id', cap.id, 'window', cap.window_kind,
-                'scope', case when cap.agent_id is null then 'organization' else 'agent' end,
-                'cap_nano_usd', cap.limit_nano_usd, 'spent_nano_usd', coalesce(counter.charged_nano_usd, 0),
-                'held_nano_usd', coalesce(counter.held_nano_usd, 0), 'needed_nano_usd', counted.held_nano_usd,
-                'resets_at', counted.window_end
-            )
-        from private.counted(holds) as counted
-        inner join public.spend_caps as cap on counted.spend_cap_id = cap.id
-        left join public.spend_counters as counter
-            on counted.spend_cap_id = counter.spend_cap_id and counted.window_start = counter.window_start
-        cross join lateral (
-            select coalesce(counter.held_nano_usd + counter.charged_nano_usd, 0) as taken_nano_usd
-        ) as usage
-        where cap.limit_nano_usd - usage.taken_nano_usd < counted.held_nano_usd
-        union all
         select
             needed.organization_id, coalesce(wallet.balance_nano_usd - wallet.held_nano_usd, 0), 'rejected_funds',
             jsonb_build_object(
@@ -225,32 +213,56 @@ begin
             group by hold.organization_id
         ) as needed
         left join public.wallets as wallet on needed.organization_id = wallet.organization_id
-        where coalesce(wallet.balance_nano_usd - wallet.held_nano_usd, 0) < needed.held_nano_usd
-        union all
-        select
-            bucket.organization_id, -1, 'rejected_rate', jsonb_build_object(
-                'rate_limit_id', bucket.id, 'scope', case when bucket.agent_id is null then 'organization' else 'agent' end,
-                'unit', unit.name, 'limit_per_minute', unit.per_minute, 'left', greatest(floor(unit.full_share), 0),
-                'needed', unit.needed,
-                -- What is more than a whole minute's worth never fits.
-                'resets_at', case
-                    when unit.needed <= unit.per_minute
-                        then moment + make_interval(secs => 60.0 * (unit.needed - unit.full_share) / unit.per_minute)
-                end
-            )
-        from private.metered(holds) as metered
-        inner join public.rate_limits as bucket on metered.rate_limit_id = bucket.id
-        cross join lateral (
+        where coalesce(wallet.balance_nano_usd - wallet.held_nano_usd, 0) < needed.held_nano_usd;
+
+    if exists (select from public.spend_caps as cap where cap.organization_id = any(organizations)) then
+        return query
             select
-                item.*,
-                item.per_minute * (1 - extract(epoch from greatest(item.full_at - moment, interval '0')) / 60) as full_share
-            from (
-                values
-                ('requests', bucket.requests_per_minute, bucket.requests_full_at, metered.requests),
-                ('tokens', bucket.tokens_per_minute, bucket.tokens_full_at, metered.tokens)
-            ) as item (name, per_minute, full_at, needed)
-        ) as unit
-        where unit.needed > unit.full_share;
+                counted.organization_id, cap.limit_nano_usd - usage.taken_nano_usd, 'rejected_cap',
+                jsonb_build_object(
+                    'spend_cap_id', cap.id, 'window', cap.window_kind,
+                    'scope', case when cap.agent_id is null then 'organization' else 'agent' end,
+                    'cap_nano_usd', cap.limit_nano_usd, 'spent_nano_usd', coalesce(counter.charged_nano_usd, 0),
+                    'held_nano_usd', coalesce(counter.held_nano_usd, 0), 'needed_nano_usd', counted.held_nano_usd,
+                    'resets_at', counted.window_end
+                )
+            from private.counted(holds) as counted
+            inner join public.spend_caps as cap on counted.spend_cap_id = cap.id
+            left join public.spend_counters as counter
+                on counted.spend_cap_id = counter.spend_cap_id and counted.window_start = counter.window_start
+            cross join lateral (
+                select coalesce(counter.held_nano_usd + counter.charged_nano_usd, 0) as taken_nano_usd
+            ) as usage
+            where cap.limit_nano_usd - usage.taken_nano_usd < counted.held_nano_usd;
+    end if;
+
+    if exists (select from public.rate_limits as bucket where bucket.organization_id = any(organizations)) then
+        return query
+            select
+                bucket.organization_id, -1::bigint, 'rejected_rate', jsonb_build_object(
+                    'rate_limit_id', bucket.id, 'scope', case when bucket.agent_id is null then 'organization' else 'agent' end,
+                    'unit', unit.name, 'limit_per_minute', unit.per_minute, 'left', greatest(floor(unit.full_share), 0),
+                    'needed', unit.needed,
+                    -- What is more than a whole minute's worth never fits.
+                    'resets_at', case
+                        when unit.needed <= unit.per_minute
+                            then moment + make_interval(secs => 60.0 * (unit.needed - unit.full_share) / unit.per_minute)
+                    end
+                )
+            from private.metered(holds) as metered
+            inner join public.rate_limits as bucket on metered.rate_limit_id = bucket.id
+            cross join lateral (
+                select
+                    item.*,
+                    item.per_minute * (1 - extract(epoch from greatest(item.full_at - moment, interval '0')) / 60) as full_share
+                from (
+                    values
+                    ('requests', bucket.requests_per_minute, bucket.requests_full_at, metered.requests),
+                    ('tokens', bucket.tokens_per_minute, bucket.tokens_full_at, metered.tokens)
+                ) as item (name, per_minute, full_at, needed)
+            ) as unit
+            where unit.needed > unit.full_share;
+    end if;
 end
 $$;
 
@@ -263,13 +275,14 @@ create function private.take_holds(holds private.movement []) returns setof priv
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 declare
     tight constant uuid[] := array(select distinct shortfall.organization_id from private.shortfalls(holds) as shortfall);
+    fitting constant private.movement[] := array(
+        select item from unnest(holds) as item where item.organization_id <> all(tight)
+    );
     hold private.movement;
     available bigint;
 begin
-    perform private.move(array(select item from unnest(holds) as item where item.organization_id <> all(tight)));
-    return query
-        select item.decision_id, item.held_nano_usd, null::text, null::jsonb
-        from unnest(holds) as item where item.organization_id <> all(tight);
+    perform private.move(fitting);
+    return query select item.decision_id, item.held_nano_usd, null::text, null::jsonb from unnest(fitting) as item;
     for hold in
         select * from unnest(holds) as item where item.organization_id = any(tight) order by item.decision_id
     loop
@@ -304,17 +317,19 @@ create type private.tokens as (
     reasoning bigint
 );
 
--- What tokens cost at a price version, in nano-USD, rounded up once.
+-- What tokens cost at a price version, in nano-USD, rounded up once. Tiers go upwards: the last that applies counts. Found in
+-- a loop, which PL/pgSQL works out by itself: a completion asks three times, and a query took 15 us each time.
 create function private.cost_nano_usd(tiers public.price_tier [], used private.tokens) returns bigint
-language plpgsql immutable set search_path = pg_catalog, pg_temp as $$
+language plpgsql immutable strict set search_path = pg_catalog, pg_temp as $$
 declare
     input_in_all constant bigint := used.input + used.cache_read + used.cache_write + used.cache_write_1h;
+    tier public.price_tier;
     applied public.price_tier;
 begin
-    select * into applied from unnest(tiers) as tier
-    where tier.above_input_tokens < greatest(input_in_all, 1)
-    order by tier.above_input_tokens desc
-    limit 1;
+    foreach tier in array tiers loop
+        exit when tier.above_input_tokens >= greatest(input_in_all, 1);
+        applied := tier;
+    end loop;
     -- Not ceil(a / b): a numeric quotient has some 16 digits, and the last of a large amount were lost.
     return div(
         used.input::numeric * applied.input_nano_usd_per_mtok
