@@ -15,9 +15,15 @@
 -- made beforehand and answer from the rows as they then are, so a call whose answer was lost is simply sent again. An
 -- item that stands twice in a batch is one item: the first. Only service_role may execute them: docs/decisions/0002.
 --
--- They find every row by an index, whatever the statistics say (enable_seqscan, _hashjoin, _mergejoin off): a connection
--- keeps a plan that was made while the tables were empty, and read them from end to end until the next ANALYZE: 9.3 ms
--- instead of 0.9 a completion.
+-- Their plans are made once and are the same whatever the statistics say, for a connection keeps plans that were made while
+-- the tables were empty:
+--     tables are joined as written, from the items on, by index: join_collapse_limit, enable_seqscan, _hashjoin, _mergejoin,
+--     _memoize (a batch's keys differ); one that read a table from end to end took 9.3 ms instead of 0.9 a completion;
+--     no plan is made anew for each call's arrays: plan_cache_mode; planning was 40 % of a batch of one;
+--     rows are found by id alone: organizations are compared by `is not distinct from`, which no index serves, or else one
+--     that begins with organization_id may be taken, and all rows of a large tenant be read;
+--     open decisions are those where `completed_at is null`: by outcome_status all open ones of all tenants may be read,
+--     through routing_outcomes_open_idx, which is for the sweep.
 --
 -- Locks nothing that exists.
 set lock_timeout = '4s';
@@ -26,10 +32,9 @@ set statement_timeout = '60s';
 grant create on schema private, public to clearfloor_writer;
 set role clearfloor_writer;
 
--- `place` is the item's in its batch, from 0. Where there is a `least_bound_nano_usd`, the attempt makes do with any bound from
--- that up to `bound_nano_usd`: the answer says which it got.
+-- An item as it comes. Where there is a `least_bound_nano_usd`, the attempt makes do with any bound from that up to
+-- `bound_nano_usd`: the answer says which it got.
 create type private.decision_opening as (
-    place integer,
     id uuid,
     organization_id uuid,
     agent_id uuid,
@@ -41,6 +46,9 @@ create type private.decision_opening as (
     task text,
     stream boolean,
     catalogue_version bigint,
+    routing_request jsonb,
+    candidates jsonb,
+    passed_over jsonb,
     lease_seconds bigint,
     inference_id uuid,
     candidate_id uuid,
@@ -55,24 +63,8 @@ create type private.decision_opening as (
     key_seconds bigint
 );
 
-create type private.attempt_opening as (
-    place integer,
-    decision_id uuid,
-    organization_id uuid,
-    lease_seconds bigint,
-    inference_id uuid,
-    candidate_id uuid,
-    price_id uuid,
-    bound_nano_usd bigint,
-    least_bound_nano_usd bigint,
-    passed_over jsonb,
-    previous jsonb
-);
-
--- One attempt's outcome, as its caller saw it; `previous` of an attempt_opening, `attempt` of a completion. The decision
--- is that of the item around it, so that an item cannot finish another decision's attempt.
+-- One attempt's outcome, as its caller saw it.
 create type private.attempt_result as (
-    routing_outcome_id uuid,
     inference_id uuid,
     status text,
     output_limit_tokens bigint,
@@ -96,18 +88,32 @@ create type private.attempt_result as (
     reported_usage jsonb
 );
 
+create type private.attempt_opening as (
+    decision_id uuid,
+    organization_id uuid,
+    lease_seconds bigint,
+    inference_id uuid,
+    candidate_id uuid,
+    price_id uuid,
+    bound_nano_usd bigint,
+    least_bound_nano_usd bigint,
+    passed_over jsonb,
+    previous private.attempt_result
+);
+
 create type private.completion as (
-    place integer,
     id uuid,
     organization_id uuid,
     outcome_status text,
     decision_rule_override text,
     passed_over jsonb,
-    attempt jsonb
+    attempt private.attempt_result,
+    answer text
 );
 
 create type private.closing as (
     decision_id uuid,
+    organization_id uuid,
     outcome_status text,
     decision_rule_override text,
     passed_over jsonb,
@@ -125,72 +131,55 @@ begin
 end
 $$;
 
-create function private.insert_attempts(openings private.attempt_opening []) returns void
-language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
-begin
-    insert into public.inferences (
-        id, organization_id, routing_outcome_id, attempt_number, candidate_id, provider, model, price_id, bound_nano_usd
-    )
-    select
-        opening.inference_id, opening.organization_id, opening.decision_id,
-        (
-            select coalesce(max(earlier.attempt_number), 0) + 1 from public.inferences as earlier
-            where earlier.routing_outcome_id = opening.decision_id
-        ),
-        candidate.id, candidate.provider, candidate.model, opening.price_id, opening.bound_nano_usd
-    from unnest(openings) as opening
-    inner join public.candidates as candidate on opening.candidate_id = candidate.id
-    where opening.inference_id is not null;
-end
-$$;
-
--- Finishes attempts that are still open and lets their candidates cool down where the result says so.
+-- Finishes attempts that are still open and lets their candidates cool down where the result says so. That the attempts are
+-- those of the caller's decisions the caller has looked up.
 create function private.finish_attempts(results private.attempt_result []) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 begin
-    update public.inferences as inference
-    set
-        status = result.status,
-        finished_at = clock_timestamp(),
-        output_limit_tokens = result.output_limit_tokens,
-        http_calls = coalesce(result.http_calls, 0),
-        http_status = result.http_status,
-        error_class = result.error_class,
-        error_message = result.error_message,
-        retry_after_seconds = result.retry_after_seconds,
-        provider_request_id = result.provider_request_id,
-        first_content_milliseconds = result.first_content_milliseconds,
-        duration_milliseconds = result.duration_milliseconds,
-        input_tokens = (result.used).input,
-        cache_read_tokens = (result.used).cache_read,
-        cache_write_tokens = (result.used).cache_write,
-        cache_write_1h_tokens = (result.used).cache_write_1h,
-        output_tokens = (result.used).output,
-        reasoning_tokens = (result.used).reasoning,
-        usage_source = coalesce(result.usage_source, 'none'),
-        usage_convention = result.usage_convention,
-        reported_usage = result.reported_usage,
-        cost_nano_usd = private.cost_nano_usd(price.tiers, result.used)
-    from (
-        select item.*, (
-            coalesce(item.input_tokens, 0), coalesce(item.cache_read_tokens, 0), coalesce(item.cache_write_tokens, 0),
-            coalesce(item.cache_write_1h_tokens, 0), coalesce(item.output_tokens, 0), coalesce(item.reasoning_tokens, 0)
-        )::private.tokens as used
-        from unnest(results) as item
-    ) as result
-    cross join public.prices as price
-    where inference.id = result.inference_id and inference.routing_outcome_id = result.routing_outcome_id
-        and inference.status = 'open' and price.id = inference.price_id;
+    with finished as (
+        update public.inferences as inference
+        set
+            status = result.status,
+            finished_at = clock_timestamp(),
+            output_limit_tokens = result.output_limit_tokens,
+            http_calls = coalesce(result.http_calls, 0),
+            http_status = result.http_status,
+            error_class = result.error_class,
+            error_message = result.error_message,
+            retry_after_seconds = result.retry_after_seconds,
+            provider_request_id = result.provider_request_id,
+            first_content_milliseconds = result.first_content_milliseconds,
+            duration_milliseconds = result.duration_milliseconds,
+            input_tokens = (result.used).input,
+            cache_read_tokens = (result.used).cache_read,
+            cache_write_tokens = (result.used).cache_write,
+            cache_write_1h_tokens = (result.used).cache_write_1h,
+            output_tokens = (result.used).output,
+            reasoning_tokens = (result.used).reasoning,
+            usage_source = coalesce(result.usage_source, 'none'),
+            usage_convention = result.usage_convention,
+            reported_usage = result.reported_usage,
+            cost_nano_usd = private.cost_nano_usd(price.tiers, result.used)
+        from (
+            select item.*, (
+                coalesce(item.input_tokens, 0), coalesce(item.cache_read_tokens, 0), coalesce(item.cache_write_tokens, 0),
+                coalesce(item.cache_write_1h_tokens, 0), coalesce(item.output_tokens, 0), coalesce(item.reasoning_tokens, 0)
+            )::private.tokens as used
+            from unnest(results) as item
+        ) as result
+        cross join public.prices as price
+        where inference.id = result.inference_id and inference.status = 'open' and price.id = inference.price_id
+        returning inference.candidate_id, inference.error_class, result.cooldown_seconds
+    )
 
     insert into public.candidate_cooldowns as cooldown (candidate_id, until, reason)
     select
-        inference.candidate_id, max(now() + make_interval(secs => result.cooldown_seconds)), coalesce(min(result.error_class), '')
-    from unnest(results) as result
-    inner join public.inferences as inference
-        on inference.id = result.inference_id and inference.routing_outcome_id = result.routing_outcome_id
-    where result.cooldown_seconds > 0
-    group by inference.candidate_id
-    order by inference.candidate_id
+        finished.candidate_id, max(now() + make_interval(secs => finished.cooldown_seconds)),
+        coalesce(min(finished.error_class), '')
+    from finished
+    where finished.cooldown_seconds > 0
+    group by finished.candidate_id
+    order by finished.candidate_id
     on conflict (candidate_id) do update
     set until = excluded.until, reason = excluded.reason
     where cooldown.until < excluded.until;
@@ -205,14 +194,15 @@ create function private.close_decisions(closings private.closing []) returns voi
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 declare
     moment constant timestamptz := clock_timestamp();
-    closed public.routing_outcomes[];
+    movements private.movement[];
 begin
     update public.inferences as inference
     set status = 'abandoned', finished_at = moment
     from unnest(closings) as closing
-    where inference.routing_outcome_id = closing.decision_id and inference.status = 'open';
+    where inference.organization_id = closing.organization_id and inference.routing_outcome_id = closing.decision_id
+        and inference.status = 'open';
 
-    with completed as (
+    with closed as (
         update public.routing_outcomes as decision
         set
             outcome_status = closing.outcome_status,
@@ -235,9 +225,13 @@ begin
         from unnest(closings) as closing
         left join lateral (
             select
-                inference.id, inference.cost_nano_usd, inference.bound_nano_usd, private.tokens_of(inference) as used
+                inference.id, inference.cost_nano_usd, inference.bound_nano_usd, (
+                    inference.input_tokens, inference.cache_read_tokens, inference.cache_write_tokens,
+                    inference.cache_write_1h_tokens, inference.output_tokens, inference.reasoning_tokens
+                )::private.tokens as used
             from public.inferences as inference
-            where inference.routing_outcome_id = closing.decision_id and inference.status <> 'not_sent'
+            where inference.organization_id = closing.organization_id and inference.routing_outcome_id = closing.decision_id
+                and inference.status <> 'not_sent'
             order by inference.attempt_number desc
             limit 1
         ) as made on true
@@ -247,55 +241,58 @@ begin
                 else coalesce(least(made.cost_nano_usd, made.bound_nano_usd), 0)
             end as amount_nano_usd
         ) as due
-        where decision.id = closing.decision_id and decision.outcome_status is null
-        returning decision.*
-    )
+        where decision.id = closing.decision_id and decision.completed_at is null
+        returning
+            decision.id, decision.organization_id, decision.agent_id, decision.opened_at, decision.outcome_status,
+            decision.reserved_nano_usd, decision.charge_nano_usd, decision.operator_loss_nano_usd, decision.metered_tokens
+    ),
 
-    select array_agg(completed::public.routing_outcomes) into closed from completed;
-
-    perform private.move(array(
-        select (
-            decision.id, decision.organization_id, decision.agent_id, decision.opened_at, -decision.reserved_nano_usd, null,
-            decision.charge_nano_usd, 0,
-            -- What a crash has used nobody knows.
-            case when decision.outcome_status = 'abandoned' then 0 else used.tokens - decision.metered_tokens end
-        )::private.movement
-        from unnest(closed) as decision
+    entries as (
+        insert into public.ledger_entries (
+            id, organization_id, kind, debit_account, credit_account, amount_nano_usd, routing_outcome_id, agent_id, opened_at
+        )
+        select
+            closed.id, closed.organization_id, entry.kind, entry.debit_account, 'usage', entry.amount_nano_usd, closed.id,
+            closed.agent_id, closed.opened_at
+        from closed
         cross join lateral (
-            select coalesce(sum(
-                inference.input_tokens + inference.cache_read_tokens + inference.cache_write_tokens
-                + inference.cache_write_1h_tokens + inference.output_tokens + inference.reasoning_tokens
-            ), 0) as tokens
-            from public.inferences as inference where inference.routing_outcome_id = decision.id
-        ) as used
-    ));
-
-    insert into public.ledger_entries (
-        id, organization_id, kind, debit_account, credit_account, amount_nano_usd, routing_outcome_id, agent_id, opened_at
+            values
+            ('settlement', 'wallet', closed.charge_nano_usd), ('loss', 'operator', closed.operator_loss_nano_usd)
+        ) as entry (kind, debit_account, amount_nano_usd)
+        where entry.amount_nano_usd > 0
     )
-    select
-        decision.id, decision.organization_id, entry.kind, entry.debit_account, 'usage', entry.amount_nano_usd, decision.id,
-        decision.agent_id, decision.opened_at
-    from unnest(closed) as decision
+
+    select array_agg((
+        closed.id, closed.organization_id, closed.agent_id, closed.opened_at, -closed.reserved_nano_usd, null,
+        closed.charge_nano_usd, 0,
+        -- What a crash has used nobody knows.
+        case when closed.outcome_status = 'abandoned' then 0 else used.tokens - closed.metered_tokens end
+    )::private.movement)
+    into movements
+    from closed
     cross join lateral (
-        values
-        ('settlement', 'wallet', decision.charge_nano_usd), ('loss', 'operator', decision.operator_loss_nano_usd)
-    ) as entry (kind, debit_account, amount_nano_usd)
-    where entry.amount_nano_usd > 0;
+        select coalesce(sum(
+            inference.input_tokens + inference.cache_read_tokens + inference.cache_write_tokens
+            + inference.cache_write_1h_tokens + inference.output_tokens + inference.reasoning_tokens
+        ), 0) as tokens
+        from public.inferences as inference
+        where inference.organization_id = closed.organization_id and inference.routing_outcome_id = closed.id
+    ) as used;
+    perform private.move(movements);
 end
 $$;
 
--- Opens decisions again that the sweep has closed and whose attempt is heard of after all. Their reservation was released:
--- as much of it is held anew as the wallet and the caps of the opening's window have left, be it nothing. The caller
--- holds the wallets' locks.
-create function private.reopen_swept(decisions uuid [], organizations uuid [], attempts uuid []) returns void
+-- Opens decisions again that the sweep has closed and whose attempt is heard of after all; returns whether there were any.
+-- Their reservation was released: as much of it is held anew as the wallet and the caps of the opening's window have left,
+-- be it nothing. The caller holds the wallets' locks.
+create function private.reopen_swept(decisions uuid [], organizations uuid [], attempts uuid []) returns boolean
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 declare
     swept constant public.routing_outcomes[] := array(
         select decision
         from unnest(decisions, organizations, attempts) as late (decision_id, organization_id, inference_id)
         inner join public.routing_outcomes as decision
-            on late.decision_id = decision.id and late.organization_id = decision.organization_id
+            on late.decision_id = decision.id and late.organization_id is not distinct from decision.organization_id
             and decision.outcome_status = 'abandoned' and decision.swept_at is not null
         inner join public.inferences as inference
             on late.inference_id = inference.id and decision.id = inference.routing_outcome_id
@@ -304,7 +301,7 @@ declare
     verdicts private.verdict[];
 begin
     if cardinality(swept) = 0 then
-        return;
+        return false;
     end if;
     verdicts := array(select verdict from private.take_holds(array(
         select (
@@ -323,27 +320,7 @@ begin
     set status = 'open', finished_at = null
     from unnest(swept) as decision
     where inference.routing_outcome_id = decision.id and inference.id = any(attempts) and inference.status = 'abandoned';
-end
-$$;
-
--- Refusals that have nothing to do with money: a key or membership that ended meanwhile, an agent switched off. One an
--- item, the key before the agent: whoever holds a dead key need not learn more.
-create function private.caller_refusals(openings private.decision_opening []) returns setof private.verdict
-language plpgsql stable set search_path = pg_catalog, pg_temp as $$
-begin
-    return query
-        select
-            opening.id, 0::bigint,
-            case when key.id is null and member.user_id is null then 'rejected_key' else 'rejected_inactive' end,
-            null::jsonb
-        from unnest(openings) as opening
-        inner join public.agents as agent on opening.agent_id = agent.id
-        left join public.api_keys as key
-            on opening.api_key_id = key.id and opening.agent_id = key.agent_id and key.revoked_at is null
-            and (key.expires_at is null or key.expires_at > now())
-        left join public.organization_members as member
-            on opening.user_id = member.user_id and opening.organization_id = member.organization_id
-        where (key.id is null and member.user_id is null) or not agent.active;
+    return true;
 end
 $$;
 
@@ -384,139 +361,161 @@ $$;
 -- row is written) or `id_taken` (the decision is there, with another first attempt or bound).
 create function public.insert_decisions(items jsonb) returns jsonb
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '4s'
-set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+set join_collapse_limit = 1
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_memoize = off
+set plan_cache_mode = force_generic_plan as $$
 declare
     openings constant private.decision_opening[] := array(
-        -- Without what only the row needs: the array is unnested again and again, and these are most of an item.
-        select jsonb_populate_record(
-            null::private.decision_opening,
-            (item - '{routing_request,candidates,passed_over}'::text[]) || jsonb_build_object('place', number - 1)
-        )
-        from jsonb_array_elements(items) with ordinality as item (item, number)
-        order by number
+        select opening from jsonb_populate_recordset(null::private.decision_opening, items) as opening
     );
     moment timestamptz;
+    -- One a decision, in the order of their ids, and so are the verdicts: they are read side by side.
     fresh private.decision_opening[];
     verdicts private.verdict[];
-    held integer[];
+    refused private.verdict[];
+    are_keyed boolean;
+    places uuid[];
+    held uuid[] := '{}';
 begin
     perform private.lock_wallets(array(select opening.organization_id from unnest(openings) as opening));
     moment := clock_timestamp();
-    fresh := array(
-        select distinct on (opening.id) opening
-        from unnest(openings) as opening
-        where not exists (select from public.routing_outcomes as known where known.id = opening.id)
-            and exists (
-                select from public.agents as agent
-                where agent.id = opening.agent_id and agent.organization_id = opening.organization_id
-            )
+    -- Who may not call is refused; the key before the agent: whoever holds a dead key need not learn more.
+    select
+        array_agg(known.opening order by known.id),
+        array_agg((known.id, 0, known.refusal, null)::private.verdict) filter (where known.refusal is not null),
+        bool_or(known.idempotency_key is not null)
+    into fresh, refused, are_keyed
+    from (
+        select distinct on (opening.id)
+            opening.id, opening.idempotency_key, openings[opening.ordinality] as opening,
+            case
+                when key.id is null and member.user_id is null then 'rejected_key'
+                when not agent.active then 'rejected_inactive'
+            end as refusal
+        from unnest(openings) with ordinality as opening
+        inner join public.agents as agent
+            on opening.agent_id = agent.id and opening.organization_id is not distinct from agent.organization_id
+        left join public.api_keys as key
+            on opening.api_key_id = key.id and opening.agent_id = key.agent_id and key.revoked_at is null
+            and (key.expires_at is null or key.expires_at > now())
+        left join public.organization_members as member
+            on opening.user_id = member.user_id and opening.organization_id is not distinct from member.organization_id
+        where not exists (select from public.routing_outcomes as decision where decision.id = opening.id)
             and (opening.inference_id is null or exists (
                 select from public.prices as price
-                where price.id = opening.price_id and price.candidate_id = opening.candidate_id
+                where price.id = opening.price_id and price.candidate_id is not distinct from opening.candidate_id
             ))
-        order by opening.id, opening.place
-    );
-    verdicts := array(select verdict from private.caller_refusals(fresh) as verdict);
+        order by opening.id, opening.ordinality
+    ) as known;
     -- Who may call, and whose key another decision has, or an earlier item of the batch, opens nothing.
-    held := array(
-        select opening.place
-        from unnest(fresh) as opening
-        where opening.idempotency_key is not null
-            and opening.id not in (select verdict.decision_id from unnest(verdicts) as verdict)
-            and (
-                private.key_holder(opening.agent_id, opening.idempotency_key) is not null
-                or exists (
-                    select from unnest(fresh) as earlier
-                    where earlier.agent_id = opening.agent_id and earlier.idempotency_key = opening.idempotency_key
-                        and earlier.place < opening.place
-                )
-            )
-    );
-    fresh := array(select opening from unnest(fresh) as opening where opening.place <> all(held));
-    verdicts := verdicts || array(
-        select verdict from private.take_holds(array(
-            select (
-                opening.id, opening.organization_id, opening.agent_id, moment,
-                case when opening.inference_id is null then 0 else opening.bound_nano_usd end,
-                opening.least_bound_nano_usd, 0, 1, coalesce(opening.metered_tokens, 0)
-            )::private.movement
+    if are_keyed then
+        places := array(select opening.id from unnest(openings) as opening);
+        held := array(
+            select opening.id
             from unnest(fresh) as opening
-            where opening.id not in (select verdict.decision_id from unnest(verdicts) as verdict)
+            where opening.idempotency_key is not null
+                and opening.id not in (select verdict.decision_id from unnest(refused) as verdict)
+                and (
+                    private.key_holder(opening.agent_id, opening.idempotency_key) is not null
+                    or exists (
+                        select from unnest(fresh) as earlier
+                        where earlier.agent_id = opening.agent_id and earlier.idempotency_key = opening.idempotency_key
+                            and array_position(places, earlier.id) < array_position(places, opening.id)
+                    )
+                )
+        );
+        fresh := array(select opening from unnest(fresh) as opening where opening.id <> all(held) order by opening.id);
+    end if;
+    verdicts := array(
+        select verdict
+        from unnest(refused || array(
+            select taken from private.take_holds(array(
+                select (
+                    opening.id, opening.organization_id, opening.agent_id, moment,
+                    case when opening.inference_id is null then 0 else opening.bound_nano_usd end,
+                    opening.least_bound_nano_usd, 0, 1, coalesce(opening.metered_tokens, 0)
+                )::private.movement
+                from unnest(fresh) as opening
+                where opening.id not in (select verdict.decision_id from unnest(refused) as verdict)
+            )) as taken
         )) as verdict
+        order by verdict.decision_id
     );
 
-    insert into public.routing_outcomes (
-        id, organization_id, agent_id, api_key_id, user_id, opened_at, lease_expires_at, requested_model,
-        requested_rule, decision_rule, floor, task, stream, catalogue_version, routing_request, candidates,
-        passed_over, reserved_nano_usd, metered_tokens, dearest_price_id, baseline_price_id, outcome_status, refusal,
-        completed_at, charge_nano_usd
+    with decision as (
+        insert into public.routing_outcomes (
+            id, organization_id, agent_id, api_key_id, user_id, opened_at, lease_expires_at, requested_model,
+            requested_rule, decision_rule, floor, task, stream, catalogue_version, routing_request, candidates,
+            passed_over, reserved_nano_usd, metered_tokens, dearest_price_id, baseline_price_id, outcome_status, refusal,
+            completed_at, charge_nano_usd
+        )
+        select
+            opening.id, opening.organization_id, opening.agent_id, opening.api_key_id, opening.user_id, moment,
+            moment + make_interval(secs => opening.lease_seconds), opening.requested_model, opening.requested_rule,
+            case when opening.outcome_status is null then opening.requested_rule else 'failed_pre_dispatch' end,
+            opening.floor, opening.task, opening.stream, opening.catalogue_version, opening.routing_request,
+            opening.candidates, coalesce(opening.passed_over, '[]'), opening.held_nano_usd,
+            case when opening.outcome_status is null then coalesce(opening.metered_tokens, 0) else 0 end,
+            opening.dearest_price_id, opening.baseline_price_id, opening.outcome_status, opening.detail,
+            case when opening.outcome_status is not null then moment end,
+            case when opening.outcome_status is not null then 0 end
+        from rows from (unnest(fresh), unnest(verdicts)) as opening
+    )
+
+    insert into public.inferences (
+        id, organization_id, routing_outcome_id, attempt_number, candidate_id, provider, model, price_id, bound_nano_usd
     )
     select
-        opening.id, opening.organization_id, opening.agent_id, opening.api_key_id, opening.user_id, moment,
-        moment + make_interval(secs => opening.lease_seconds), opening.requested_model, opening.requested_rule,
-        case when verdict.outcome_status is null then opening.requested_rule else 'failed_pre_dispatch' end,
-        opening.floor, opening.task, opening.stream, opening.catalogue_version,
-        items -> opening.place -> 'routing_request', items -> opening.place -> 'candidates',
-        coalesce(items -> opening.place -> 'passed_over', '[]'), verdict.held_nano_usd,
-        case when verdict.outcome_status is null then coalesce(opening.metered_tokens, 0) else 0 end,
-        opening.dearest_price_id, opening.baseline_price_id, verdict.outcome_status, verdict.detail,
-        case when verdict.outcome_status is not null then moment end,
-        case when verdict.outcome_status is not null then 0 end
-    from unnest(fresh) as opening
-    inner join unnest(verdicts) as verdict on opening.id = verdict.decision_id;
-
-    perform private.insert_attempts(array(
-        select (
-            opening.place, opening.id, opening.organization_id, opening.lease_seconds, opening.inference_id,
-            opening.candidate_id, opening.price_id, verdict.held_nano_usd, null, null, null
-        )::private.attempt_opening
-        from unnest(fresh) as opening
-        inner join unnest(verdicts) as verdict on opening.id = verdict.decision_id
-        where verdict.outcome_status is null
-    ));
+        opening.inference_id, opening.organization_id, opening.id, 1, candidate.id, candidate.provider, candidate.model,
+        opening.price_id, opening.held_nano_usd
+    from rows from (unnest(fresh), unnest(verdicts)) as opening
+    inner join public.candidates as candidate on opening.candidate_id = candidate.id
+    where opening.inference_id is not null and opening.outcome_status is null;
 
     -- A key that is there already has run out, or its decision does not keep it.
-    insert into public.idempotency_keys as claim (agent_id, key, organization_id, body_hash, routing_outcome_id, expires_at)
-    select
-        opening.agent_id, opening.idempotency_key, opening.organization_id, decode(opening.body_hash, 'hex'), opening.id,
-        moment + greatest(
-            make_interval(secs => opening.key_seconds), make_interval(hours => organization.stored_answer_hours::integer)
-        )
-    from unnest(fresh) as opening
-    inner join unnest(verdicts) as verdict on opening.id = verdict.decision_id
-    inner join public.organizations as organization on opening.organization_id = organization.id
-    where verdict.outcome_status is null and opening.idempotency_key is not null
-    order by opening.agent_id, opening.idempotency_key
-    on conflict (agent_id, key) do update set
-        body_hash = excluded.body_hash,
-        routing_outcome_id = excluded.routing_outcome_id,
-        expires_at = excluded.expires_at;
+    if are_keyed then
+        insert into public.idempotency_keys as claim (agent_id, key, organization_id, body_hash, routing_outcome_id, expires_at)
+        select
+            opening.agent_id, opening.idempotency_key, opening.organization_id, decode(opening.body_hash, 'hex'), opening.id,
+            moment + greatest(
+                make_interval(secs => opening.key_seconds),
+                make_interval(hours => organization.stored_answer_hours::integer)
+            )
+        from rows from (unnest(fresh), unnest(verdicts)) as opening
+        inner join public.organizations as organization on opening.organization_id = organization.id
+        where opening.outcome_status is null and opening.idempotency_key is not null
+        order by opening.agent_id, opening.idempotency_key
+        on conflict (agent_id, key) do update set
+            body_hash = excluded.body_hash,
+            routing_outcome_id = excluded.routing_outcome_id,
+            expires_at = excluded.expires_at;
+    end if;
 
     return (
-        select coalesce(jsonb_agg(jsonb_build_object(
-            'id', opening.id,
-            'outcome_status', decision.outcome_status,
-            'bound_nano_usd', inference.bound_nano_usd,
-            'refusal', decision.refusal,
-            'is_held', opening.place = any(held),
-            'keeps_answer', opening.idempotency_key is not null and exists (
-                select from public.organizations as organization
-                where organization.id = opening.organization_id and organization.stored_answer_hours is not null
-            ),
-            'error', case
-                when opening.place = any(held) then null
-                when decision.id is null then 'unknown_agent_or_price'
-                when decision.outcome_status is null and opening.inference_id is not null and inference.id is null
-                    then 'id_taken'
-            end
-        ) order by opening.place), '[]')
-        from unnest(openings) as opening
-        left join public.routing_outcomes as decision
-            on opening.id = decision.id and opening.organization_id = decision.organization_id
-        left join public.inferences as inference
-            on opening.inference_id = inference.id and opening.id = inference.routing_outcome_id
-            and inference.bound_nano_usd
-            between coalesce(opening.least_bound_nano_usd, opening.bound_nano_usd) and opening.bound_nano_usd
+        select coalesce(jsonb_agg(answer), '[]')
+        from (
+            select
+                opening.id, decision.outcome_status, inference.bound_nano_usd, decision.refusal,
+                opening.id = any(held) as is_held,
+                opening.idempotency_key is not null and exists (
+                    select from public.organizations as organization
+                    where organization.id = opening.organization_id and organization.stored_answer_hours is not null
+                ) as keeps_answer,
+                case
+                    when opening.id = any(held) then null
+                    when decision.id is null then 'unknown_agent_or_price'
+                    when decision.outcome_status is null and opening.inference_id is not null and inference.id is null
+                        then 'id_taken'
+                end as error
+            from unnest(openings) with ordinality as opening
+            left join public.routing_outcomes as decision
+                on opening.id = decision.id and opening.organization_id is not distinct from decision.organization_id
+            left join public.inferences as inference
+                on opening.inference_id = inference.id and opening.id = inference.routing_outcome_id
+                and inference.bound_nano_usd
+                between coalesce(opening.least_bound_nano_usd, opening.bound_nano_usd) and opening.bound_nano_usd
+            order by opening.ordinality
+        ) as answer
     );
 end
 $$;
@@ -529,12 +528,12 @@ comment on function public.insert_decisions is 'Opens decisions: record, reserva
 -- `unknown_price`, or `unfit_attempt`: the previous attempt is not an open one of this decision that failed.
 create function public.insert_attempts(items jsonb) returns jsonb
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '4s'
-set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+set join_collapse_limit = 1
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_memoize = off
+set plan_cache_mode = force_generic_plan as $$
 declare
     openings constant private.attempt_opening[] := array(
-        select jsonb_populate_record(null::private.attempt_opening, item || jsonb_build_object('place', number - 1))
-        from jsonb_array_elements(items) with ordinality as item (item, number)
-        order by number
+        select opening from jsonb_populate_recordset(null::private.attempt_opening, items) as opening
     );
     moment timestamptz;
     fresh private.attempt_opening[];
@@ -546,29 +545,24 @@ begin
     perform private.reopen_swept(
         array(select opening.decision_id from unnest(openings) as opening),
         array(select opening.organization_id from unnest(openings) as opening),
-        array(select (opening.previous ->> 'inference_id')::uuid from unnest(openings) as opening)
+        array(select (opening.previous).inference_id from unnest(openings) as opening)
     );
 
     fresh := array(
-        select distinct on (opening.decision_id) opening
-        from unnest(openings) as opening
+        select distinct on (opening.decision_id) openings[opening.ordinality]
+        from unnest(openings) with ordinality as opening
         inner join public.routing_outcomes as decision
-            on opening.decision_id = decision.id and opening.organization_id = decision.organization_id
-            and decision.outcome_status is null
+            on opening.decision_id = decision.id and opening.organization_id is not distinct from decision.organization_id
+            and decision.completed_at is null
         inner join public.prices as price
-            on opening.price_id = price.id and opening.candidate_id = price.candidate_id
+            on opening.price_id = price.id and opening.candidate_id is not distinct from price.candidate_id
         inner join public.inferences as previous
-            on (opening.previous ->> 'inference_id')::uuid = previous.id
+            on (opening.previous).inference_id = previous.id
             and opening.decision_id = previous.routing_outcome_id and previous.status = 'open'
-        where opening.previous ->> 'status' in ('failed', 'not_sent')
-        order by opening.decision_id, opening.place
+        where (opening.previous).status in ('failed', 'not_sent')
+        order by opening.decision_id, opening.ordinality
     );
-    perform private.finish_attempts(array(
-        select jsonb_populate_record(
-            null::private.attempt_result, opening.previous || jsonb_build_object('routing_outcome_id', opening.decision_id)
-        )
-        from unnest(fresh) as opening
-    ));
+    perform private.finish_attempts(array(select opening.previous from unnest(fresh) as opening));
     -- What is reserved already serves the next attempt, too.
     verdicts := array(
         select verdict from private.take_holds(array(
@@ -587,7 +581,7 @@ begin
     );
     accepted := array(
         select (
-            opening.place, opening.decision_id, opening.organization_id, opening.lease_seconds, opening.inference_id,
+            opening.decision_id, opening.organization_id, opening.lease_seconds, opening.inference_id,
             opening.candidate_id, opening.price_id,
             least(opening.bound_nano_usd, decision.reserved_nano_usd + verdict.held_nano_usd), null, opening.passed_over, null
         )::private.attempt_opening
@@ -605,11 +599,22 @@ begin
     from unnest(accepted) as opening
     where decision.id = opening.decision_id;
 
-    perform private.insert_attempts(accepted);
+    insert into public.inferences (
+        id, organization_id, routing_outcome_id, attempt_number, candidate_id, provider, model, price_id, bound_nano_usd
+    )
+    select
+        opening.inference_id, opening.organization_id, opening.decision_id,
+        (
+            select max(earlier.attempt_number) + 1 from public.inferences as earlier
+            where earlier.organization_id = opening.organization_id and earlier.routing_outcome_id = opening.decision_id
+        ),
+        candidate.id, candidate.provider, candidate.model, opening.price_id, opening.bound_nano_usd
+    from unnest(accepted) as opening
+    inner join public.candidates as candidate on opening.candidate_id = candidate.id;
 
     perform private.close_decisions(array(
         select (
-            opening.decision_id, verdict.outcome_status, null, opening.passed_over, verdict.detail
+            opening.decision_id, opening.organization_id, verdict.outcome_status, null, opening.passed_over, verdict.detail
         )::private.closing
         from unnest(fresh) as opening
         inner join unnest(verdicts) as verdict on opening.decision_id = verdict.decision_id
@@ -630,16 +635,16 @@ begin
                 when price.id is null then 'unknown_price'
                 else 'unfit_attempt'
             end
-        ) order by opening.place), '[]')
-        from unnest(openings) as opening
+        ) order by opening.ordinality), '[]')
+        from unnest(openings) with ordinality as opening
         left join public.routing_outcomes as decision
-            on opening.decision_id = decision.id and opening.organization_id = decision.organization_id
+            on opening.decision_id = decision.id and opening.organization_id is not distinct from decision.organization_id
         left join public.inferences as inference
             on opening.inference_id = inference.id and opening.decision_id = inference.routing_outcome_id
             and inference.bound_nano_usd
             between coalesce(opening.least_bound_nano_usd, opening.bound_nano_usd) and opening.bound_nano_usd
         left join public.prices as price
-            on opening.price_id = price.id and opening.candidate_id = price.candidate_id
+            on opening.price_id = price.id and opening.candidate_id is not distinct from price.candidate_id
     );
 end
 $$;
@@ -654,80 +659,81 @@ comment on function public.insert_attempts is
 -- `unfit_attempt`: the attempt is not an open one of this decision, or one of the two succeeded and the other did not.
 create function public.complete_decisions(items jsonb) returns jsonb
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '4s'
-set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+set join_collapse_limit = 1
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_memoize = off
+set plan_cache_mode = force_generic_plan as $$
 declare
     completions constant private.completion[] := array(
-        -- A null is as good as nothing: in JSON it would be a value.
-        select jsonb_populate_record(
-            null::private.completion, jsonb_strip_nulls(item - 'answer') || jsonb_build_object('place', number - 1)
-        )
-        from jsonb_array_elements(items) with ordinality as item (item, number)
-        order by number
+        select completion from jsonb_populate_recordset(null::private.completion, items) as completion
     );
     fresh private.completion[];
+    have_answers boolean;
 begin
     perform private.lock_wallets(array(select completion.organization_id from unnest(completions) as completion));
-    perform private.reopen_swept(
-        array(select completion.id from unnest(completions) as completion),
-        array(select completion.organization_id from unnest(completions) as completion),
-        array(select (completion.attempt ->> 'inference_id')::uuid from unnest(completions) as completion)
-    );
-
-    fresh := array(
-        select distinct on (completion.id) completion
-        from unnest(completions) as completion
-        inner join public.routing_outcomes as decision
-            on completion.id = decision.id and completion.organization_id = decision.organization_id
-            and decision.outcome_status is null
-        left join public.inferences as attempt
-            on (completion.attempt ->> 'inference_id')::uuid = attempt.id
-            and completion.id = attempt.routing_outcome_id and attempt.status = 'open'
-        where (completion.attempt is null or attempt.id is not null)
-            and (completion.outcome_status = 'succeeded') = (coalesce(completion.attempt ->> 'status', '') = 'succeeded')
-        order by completion.id, completion.place
-    );
+    -- Once; and once more where the sweep was faster.
+    loop
+        select array_agg(open.completion order by open.id), bool_or(open.answer is not null)
+        into fresh, have_answers
+        from (
+            select distinct on (completion.id)
+                completion.id, completion.answer, completions[completion.ordinality] as completion
+            from unnest(completions) with ordinality as completion
+            inner join public.routing_outcomes as decision
+                on completion.id = decision.id and completion.organization_id is not distinct from decision.organization_id
+                and decision.completed_at is null
+            left join public.inferences as attempt
+                on (completion.attempt).inference_id = attempt.id and completion.id = attempt.routing_outcome_id
+                and attempt.status = 'open'
+            where (completion.attempt is null or attempt.id is not null)
+                and (completion.outcome_status = 'succeeded') = (coalesce((completion.attempt).status, '') = 'succeeded')
+            order by completion.id, completion.ordinality
+        ) as open;
+        exit when cardinality(fresh) = cardinality(completions) or not private.reopen_swept(
+            array(select completion.id from unnest(completions) as completion),
+            array(select completion.organization_id from unnest(completions) as completion),
+            array(select (completion.attempt).inference_id from unnest(completions) as completion)
+        );
+    end loop;
     perform private.finish_attempts(array(
-        select jsonb_populate_record(
-            null::private.attempt_result, completion.attempt || jsonb_build_object('routing_outcome_id', completion.id)
-        )
-        from unnest(fresh) as completion
-        where completion.attempt is not null
+        select completion.attempt from unnest(fresh) as completion where (completion.attempt).inference_id is not null
     ));
     perform private.close_decisions(array(
         select (
-            completion.id, completion.outcome_status, completion.decision_rule_override, completion.passed_over, null
+            completion.id, completion.organization_id, completion.outcome_status, completion.decision_rule_override,
+            completion.passed_over, null
         )::private.closing
         from unnest(fresh) as completion
     ));
 
-    insert into public.stored_answers (routing_outcome_id, organization_id, content, expires_at)
-    select
-        completion.id, organization.id, items -> completion.place ->> 'answer',
-        clock_timestamp() + make_interval(hours => organization.stored_answer_hours::integer)
-    from unnest(fresh) as completion
-    inner join public.organizations as organization
-        on completion.organization_id = organization.id and organization.stored_answer_hours is not null
-    where items -> completion.place ->> 'answer' is not null
-    on conflict (routing_outcome_id) do nothing;
+    if have_answers then
+        insert into public.stored_answers (routing_outcome_id, organization_id, content, expires_at)
+        select
+            completion.id, organization.id, completion.answer,
+            clock_timestamp() + make_interval(hours => organization.stored_answer_hours::integer)
+        from unnest(fresh) as completion
+        inner join public.organizations as organization
+            on completion.organization_id = organization.id and organization.stored_answer_hours is not null
+        where completion.answer is not null
+        on conflict (routing_outcome_id) do nothing;
+    end if;
 
     return (
-        select coalesce(jsonb_agg(jsonb_build_object(
-            'id', completion.id,
-            'outcome_status', decision.outcome_status,
-            'decision_rule', decision.decision_rule,
-            'inference_id', decision.inference_id,
-            'charge_nano_usd', decision.charge_nano_usd,
-            'overrun_nano_usd', coalesce(linked.overrun_nano_usd, 0),
-            'operator_loss_nano_usd', decision.operator_loss_nano_usd,
-            'error', case
-                when decision.id is null then 'unknown_decision'
-                when decision.outcome_status is null then 'unfit_attempt'
-            end
-        ) order by completion.place), '[]')
-        from unnest(completions) as completion
-        left join public.routing_outcomes as decision
-            on completion.id = decision.id and completion.organization_id = decision.organization_id
-        left join public.inferences as linked on decision.inference_id = linked.id
+        select coalesce(jsonb_agg(answer), '[]')
+        from (
+            select
+                completion.id, decision.outcome_status, decision.decision_rule, decision.inference_id,
+                decision.charge_nano_usd, coalesce(linked.overrun_nano_usd, 0) as overrun_nano_usd,
+                decision.operator_loss_nano_usd,
+                case
+                    when decision.id is null then 'unknown_decision'
+                    when decision.outcome_status is null then 'unfit_attempt'
+                end as error
+            from unnest(completions) with ordinality as completion
+            left join public.routing_outcomes as decision
+                on completion.id = decision.id and completion.organization_id is not distinct from decision.organization_id
+            left join public.inferences as linked on decision.inference_id = linked.id
+            order by completion.ordinality
+        ) as answer
     );
 end
 $$;
@@ -739,7 +745,9 @@ comment on function public.complete_decisions is
 -- passed over.
 create function public.renew_leases(decisions uuid [], lease_seconds bigint) returns bigint
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '4s'
-set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+set join_collapse_limit = 1
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_memoize = off
+set plan_cache_mode = force_generic_plan as $$
 declare
     renewed bigint;
 begin
@@ -763,7 +771,9 @@ comment on function public.renew_leases is 'Renews the leases of open decisions:
 -- up. Returns how many, of whatever there were most: a full batch may not be all.
 create function public.sweep_decisions(batch_size integer, late_seconds bigint default 0) returns integer
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '4s'
-set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+set join_collapse_limit = 1
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_memoize = off
+set plan_cache_mode = force_generic_plan as $$
 declare
     late_before constant timestamptz := now() - make_interval(secs => late_seconds);
     locked uuid[];
@@ -796,7 +806,8 @@ begin
     );
     update public.routing_outcomes set swept_at = clock_timestamp() where id = any(late);
     perform private.close_decisions(array(
-        select (id, 'abandoned', null, null, null)::private.closing from unnest(late) as id
+        select (decision.id, decision.organization_id, 'abandoned', null, null, null)::private.closing
+        from public.routing_outcomes as decision where decision.id = any(late)
     ));
     delete from public.idempotency_keys where (agent_id, key) in (
         select agent_id, key from public.idempotency_keys
