@@ -180,12 +180,13 @@ alter table public.catalogue_snapshots enable row level security;
 create function private.refuse_change() returns trigger
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
-    raise exception 'A row of % is never changed; nothing was.', tg_table_name
+    raise exception 'A row of % is never changed or deleted; nothing was.', tg_table_name
     using errcode = 'restrict_violation', hint = tg_argv[0];
 end
 $$;
 
 revoke execute on function private.refuse_change() from public;
 
-create trigger prices_refuse_change before update on public.prices
+-- Nor deleted: attempts name their price and, by it, their candidate without foreign keys.
+create trigger prices_refuse_change before update or delete on public.prices
 for each row execute function private.refuse_change('A new price is a new row; the newest that is valid counts.');

@@ -1,7 +1,7 @@
 -- What the record itself refuses, whoever writes: the orphan rule outcome_requires_inference_when_model_chosen, and the
 -- checks and foreign keys that close what it leaves open.
 begin;
-select plan(74);
+select plan(76);
 
 -- Ids are hashes of names: the same in every run, and nobody else's.
 create function pg_temp.id(name text) returns uuid language sql immutable return md5('clearfloor pgtap ' || name)::uuid;
@@ -230,7 +230,15 @@ select throws_ok(
 -- What an attempt was bound by stays as it was.
 select throws_ok(
     $$update public.prices set source = 'another' where id = pg_temp.id('price')$$, '23001',
-    'A row of prices is never changed; nothing was.', 'a price is never changed, whoever tries'
+    'A row of prices is never changed or deleted; nothing was.', 'a price is never changed, whoever tries'
+);
+select throws_ok(
+    $$delete from public.prices where id = pg_temp.id('price')$$, '23001',
+    'A row of prices is never changed or deleted; nothing was.', 'a price is never deleted: attempts name it'
+);
+select throws_ok(
+    $$delete from public.candidates where id = pg_temp.id('candidate')$$, '23503', null,
+    'a candidate that has a price, as that of every attempt has, is never deleted'
 );
 select pg_temp.refused_by_check(
     format(

@@ -39,10 +39,8 @@ async def test_a_new_price_is_used_without_a_restart_and_old_rows_keep_theirs(sc
 
 async def test_a_candidate_without_a_current_price_cannot_be_routed_to(scene: Scene) -> None:
     """Neither one whose price was never entered nor one whose first price is of the future."""
-    without = scene.rows.candidate(scene.rows.provider(scene.provider_url))
-    later = scene.rows.candidate(scene.rows.provider(scene.provider_url))
-    query = "delete from public.prices where candidate_id = any(%(ids)s)"
-    scene.rows.query(query, ids=[without.id, later.id])
+    without = scene.rows.candidate(scene.rows.provider(scene.provider_url), priced=False)
+    later = scene.rows.candidate(scene.rows.provider(scene.provider_url), priced=False)
     scene.rows.price(later, uuid7(), 1, valid_from=datetime.now(UTC) + timedelta(days=1))
     (priced,) = await scene.offer()
 

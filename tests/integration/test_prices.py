@@ -153,9 +153,7 @@ def test_a_price_is_shown_then_written_and_then_unchanged(
 def test_a_candidate_without_a_price_gets_its_first(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
     """One whose price is yet to come has none either; what is to come stays."""
     provider = shop.provider(OPENAI)
-    candidates = [shop.candidate(provider, PLAIN) for _ in range(2)]
-    for candidate in candidates:
-        shop.rows.query("delete from public.prices where candidate_id = %(id)s", id=candidate.id)
+    candidates = [shop.candidate(provider, PLAIN, priced=False) for _ in range(2)]
     shop.rows.price(candidates[1], candidates[1].price_id, 1, valid_from=datetime(2999, 1, 1, tzinfo=UTC))
 
     assert shop.run("apply", provider) == 0

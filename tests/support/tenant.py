@@ -166,7 +166,7 @@ class Rows:
         return name
 
     def candidate(
-        self, provider: str, *, dearness: int = 1, quality: float = 0.9, **columns: Any
+        self, provider: str, *, dearness: int = 1, quality: float = 0.9, priced: bool = True, **columns: Any
     ) -> Candidate:
         """Make a model and its one candidate, ``dearness`` times as dear as the cheapest. ``columns`` are the candidate's."""
         candidate_id, unique = uuid7(), secrets.token_hex(8)
@@ -189,7 +189,8 @@ class Rows:
             upstream_model=made.upstream_model,
             **limits | columns,
         )
-        self.price(made, made.price_id, dearness)
+        if priced:
+            self.price(made, made.price_id, dearness)
         return made
 
     def price(
