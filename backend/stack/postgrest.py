@@ -11,6 +11,7 @@ from backend.stack.processes import Process, clean_environment
 
 EXPOSED_SCHEMAS = "public"
 MAX_ROWS = 1000
+JWT_CACHE_SECONDS = 300
 # A laptop's share of Postgres' 100 connections; several tests and a backend use the rest.
 POOL_SIZE = 20
 POOL_ACQUISITION_TIMEOUT_SECONDS = 10
@@ -33,6 +34,8 @@ def launch_postgrest(postgres: Postgres, ports: StackPorts) -> Process:
         "PGRST_SERVER_HOST": HOST,
         "PGRST_SERVER_PORT": str(ports.postgrest),
         "PGRST_ADMIN_SERVER_PORT": str(ports.postgrest_admin),
+        # As on the platform: a token that was found good is not verified anew at every call.
+        "PGRST_JWT_CACHE_MAX_LIFETIME": str(JWT_CACHE_SECONDS),
         "PGRST_LOG_LEVEL": "error",
     }
     command = [parts.postgrest_program()]
