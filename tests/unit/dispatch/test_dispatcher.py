@@ -781,3 +781,31 @@ async def test_every_call_to_the_record_names_the_organization(gateway: Gateway)
     items = [item for function, _ in gateway.postgrest.calls for item in gateway.postgrest.sent(function)]
     assert {item["organization_id"] for item in items} == {str(ORGANIZATION)}
     assert len(items) == 3
+
+
+async def test_a_request_makes_two_calls_to_the_record_and_one_to_the_provider(gateway: Gateway) -> None:
+    """One to open, one to complete: whoever adds a third has to say why."""
+    gateway.script_each(POOL, answered(), answered(), answered())
+    await gateway.dispatcher.dispatch(order(POOL))
+    assert [function for function, _ in gateway.postgrest.calls] == ["insert_decisions", "complete_decisions"]
+    assert len(gateway.providers.requests) == 1
+
+
+async def test_a_request_that_fails_over_makes_one_call_more_for_each_further_attempt(
+    gateway: Gateway,
+) -> None:
+    """The end of the one attempt and the beginning of the next go together."""
+    gateway.script_each(POOL, refused(500), refused(500), answered())
+    await gateway.dispatcher.dispatch(order(POOL))
+    functions = [function for function, _ in gateway.postgrest.calls]
+    assert functions == ["insert_decisions", "insert_attempts", "insert_attempts", "complete_decisions"]
+
+
+async def test_requests_that_come_together_share_their_calls_to_the_record(gateway: Gateway) -> None:
+    """However many there are, up to a batch: the record is asked twice, each provider's answer is its own."""
+    gateway.script_each(POOL, answered(), answered(), answered())
+    orders = [order(POOL) for _ in range(gateway.settings.store_batch_items)]
+    deliveries = await asyncio.gather(*map(gateway.dispatcher.dispatch, orders))
+    assert [function for function, _ in gateway.postgrest.calls] == ["insert_decisions", "complete_decisions"]
+    assert len(gateway.providers.requests) == len(orders)
+    assert [delivery.facts.decision_id for delivery in deliveries] == [asked.decision.id for asked in orders]

@@ -1,0 +1,278 @@
+"""Group commit: few calls, no waits of its own, and every item has an answer of its own."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backend.errors import StoreUnavailableError
+from backend.store.client import LockHeldError, RecordError
+from backend.store.group_commit import NEVER, GroupCommit, Item
+
+ONE, OTHER, THIRD = (UUID(int=number) for number in (1, 2, 3))
+AWAY = StoreUnavailableError("away", retry_after_seconds=1.0)
+LOCKED = LockHeldError("locked", retry_after_seconds=1.0)
+WRONG_VALUE = RecordError("no", "22P02")
+NO_RIGHT = RecordError("no", "42501")
+BATCH_ITEMS = 4
+TURNS = 30
+
+
+@dataclass
+class Record:
+    """A record that answers each item with its content, after ``fault`` has had a look at the batch."""
+
+    fault: Callable[[Sequence[bytes]], Exception | None] = lambda _: None
+    batches: list[list[bytes]] = field(default_factory=list)
+    under_way: int = 0
+    most_under_way: int = 0
+    gate: asyncio.Event | None = None
+
+    async def call(self, items: Sequence[bytes]) -> list[dict[str, Any]]:
+        """Answer a batch, once the gate is open if there is one."""
+        self.batches.append(list(items))
+        self.under_way += 1
+        self.most_under_way = max(self.most_under_way, self.under_way)
+        try:
+            await (self.gate.wait() if self.gate else asyncio.sleep(0))
+        finally:
+            self.under_way -= 1
+        if error := self.fault(items):
+            raise error
+        return [{"content": item} for item in items]
+
+
+def group_commit(record: Record, most_waiting: int = 100) -> GroupCommit:
+    """Return a group commit with small batches."""
+    return GroupCommit(record.call, batch_items=BATCH_ITEMS, most_waiting=most_waiting)
+
+
+def put(commit: GroupCommit, *names: str, organization: UUID = ONE, deadline: float = NEVER) -> list[Item]:
+    """Put items, one a name."""
+    items = [Item(name.encode(), organization, deadline) for name in names]
+    for item in items:
+        commit.put(item)
+    return items
+
+
+async def turns() -> None:
+    """Let everything that can go on go on."""
+    for _ in range(TURNS):
+        await asyncio.sleep(0)
+
+
+async def contents(items: Sequence[Item]) -> list[str]:
+    """Return what the items were answered with."""
+    return [(await item.answer)["content"].decode() for item in items]
+
+
+async def test_an_item_that_finds_nothing_under_way_is_sent_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An idle gateway adds no wait: nothing is scheduled for later."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("there are no timers")
+
+    for name in ("call_later", "call_at"):
+        monkeypatch.setattr(asyncio.get_running_loop(), name, refuse)
+    record = Record()
+    (item,) = put(group_commit(record), "a")
+    await turns()
+    assert item.answer.done()
+    assert record.batches == [[b"a"]]
+
+
+async def test_what_comes_together_goes_together() -> None:
+    """In the order in which it came, each with its own answer."""
+    record = Record()
+    items = put(group_commit(record), "a", "b", "c")
+    assert await contents(items) == ["a", "b", "c"]
+    assert record.batches == [[b"a", b"b", b"c"]]
+
+
+async def test_while_one_batch_is_under_way_the_next_one_fills() -> None:
+    """It goes when the first is back, with all that came meanwhile."""
+    record = Record(gate=asyncio.Event())
+    commit = group_commit(record)
+    items = put(commit, "a")
+    await turns()
+    for name in "bcd":
+        items += put(commit, name)
+        await turns()
+    assert record.batches == [[b"a"]]
+    assert record.gate
+    record.gate.set()
+    assert await contents(items) == ["a", "b", "c", "d"]
+    assert record.batches == [[b"a"], [b"b", b"c", b"d"]]
+
+
+async def test_a_full_batch_does_not_wait_but_a_third_one_does() -> None:
+    """At most two are under way, none larger than a batch may be."""
+    record = Record(gate=asyncio.Event())
+    commit = group_commit(record)
+    items = put(commit, "a")
+    await turns()
+    items += put(commit, *"bcdefghijk")
+    await turns()
+    assert record.batches == [[b"a"], [b"b", b"c", b"d", b"e"]]
+    assert record.gate
+    record.gate.set()
+    assert "".join(await contents(items)) == "abcdefghijk"
+    assert record.most_under_way == 2
+    assert max(map(len, record.batches)) == BATCH_ITEMS
+
+
+async def test_a_full_queue_refuses_what_has_cost_nothing_yet_and_never_what_is_paid_for() -> None:
+    """With the time to come back; what waits already is not touched."""
+    record = Record(gate=asyncio.Event())
+    commit = group_commit(record, most_waiting=2)
+    soon = time.monotonic() + 60
+    items = put(commit, "a", deadline=soon)
+    await turns()
+    items += put(commit, "b", "c", deadline=soon)
+    with pytest.raises(StoreUnavailableError) as raised:
+        put(commit, "d", deadline=soon)
+    assert raised.value.retry_after_seconds
+    items += put(commit, "e")
+    assert record.gate
+    record.gate.set()
+    assert await contents(items) == ["a", "b", "c", "e"]
+
+
+@pytest.mark.usefixtures("waits")
+async def test_a_value_that_the_record_does_not_take_fails_its_own_item_only() -> None:
+    """Whoever it was sent with is written, under the same ids."""
+    record = Record(lambda items: WRONG_VALUE if b"c" in items else None)
+    items = put(group_commit(record), "a", "b", "c", "d")
+    await turns()
+    assert await contents([*items[:2], items[3]]) == ["a", "b", "d"]
+    assert items[2].answer.exception() is WRONG_VALUE
+    assert record.batches == [[b"a", b"b", b"c", b"d"], [b"a", b"b"], [b"c", b"d"], [b"c"], [b"d"]]
+
+
+@pytest.mark.usefixtures("waits")
+async def test_an_organization_whose_wallet_is_locked_keeps_nobody_else_waiting() -> None:
+    """It is set apart with what comes of it meanwhile, and taken in again once it is through."""
+    is_locked = True
+    record = Record(lambda items: LOCKED if is_locked and any(item[:1] == b"x" for item in items) else None)
+    commit = group_commit(record)
+    locked = put(commit, "x1", organization=OTHER)
+    healthy = put(commit, "a", organization=ONE) + put(commit, "b", organization=THIRD)
+    assert await contents(healthy) == ["a", "b"]
+    locked += put(commit, "x2", organization=OTHER)
+    healthy = put(commit, "c", organization=ONE)
+    assert await contents(healthy) == ["c"]
+    assert [b"c"] in record.batches
+    assert not any(item.answer.done() for item in locked)
+    is_locked = False
+    assert await contents(locked) == ["x1", "x2"]
+    await turns()
+    both = put(commit, "x3", organization=OTHER) + put(commit, "d", organization=ONE)
+    assert await contents(both) == ["x3", "d"]
+    assert record.batches[-1] == [b"x3", b"d"]
+
+
+@pytest.mark.usefixtures("waits")
+async def test_what_somebody_can_mend_fails_an_opening_and_only_delays_a_completion() -> None:
+    """And the completion that it delays delays no others."""
+    is_mended = False
+    record = Record(lambda items: NO_RIGHT if not is_mended and b"x" in items else None)
+    commit = group_commit(record)
+    (opening,) = put(commit, "a", deadline=time.monotonic() + 60)
+    (completion,) = put(commit, "x")
+    await turns()
+    assert opening.answer.exception() is NO_RIGHT
+    assert await contents(put(commit, "b")) == ["b"]
+    assert not completion.answer.done()
+    is_mended = True
+    assert await contents([completion]) == ["x"]
+
+
+@pytest.mark.usefixtures("waits")
+async def test_while_the_record_is_away_openings_end_in_time_wherever_they_wait() -> None:
+    """Those in a batch and those behind it; what is paid for is written once the record is back."""
+    is_away = True
+    record = Record(lambda _: AWAY if is_away else None)
+    commit = group_commit(record)
+    sent = put(commit, "a", deadline=time.monotonic()) + put(commit, "b")
+    await asyncio.sleep(0)
+    behind = put(commit, "c", deadline=time.monotonic()) + put(commit, "d")
+    await turns()
+    for item in (sent[0], behind[0]):
+        assert item.answer.exception() is AWAY
+    is_away = False
+    assert await contents([sent[1], behind[1]]) == ["b", "d"]
+    assert b"c" not in [item for batch in record.batches[2:] for item in batch]
+
+
+async def test_an_item_that_nobody_waits_for_any_more_is_not_sent() -> None:
+    """Its caller has left before it was its turn."""
+    record = Record(gate=asyncio.Event())
+    commit = group_commit(record)
+    items = put(commit, "a")
+    await turns()
+    items += put(commit, "b", "c")
+    items[1].answer.cancel()
+    assert record.gate
+    record.gate.set()
+    assert await contents([items[0], items[2]]) == ["a", "c"]
+    assert record.batches == [[b"a"], [b"c"]]
+
+
+async def test_a_fault_of_ours_leaves_nobody_waiting(caplog: pytest.LogCaptureFixture) -> None:
+    """It is logged, and the next item is sent as ever."""
+    faults = [ZeroDivisionError()]
+    record = Record(lambda _: faults.pop() if faults else None)
+    commit = group_commit(record)
+    (item,) = put(commit, "a")
+    with pytest.raises(ZeroDivisionError):
+        await item.answer
+    assert "fault of ours" in caplog.text
+    assert await contents(put(commit, "b")) == ["b"]
+
+
+ARRIVALS = st.lists(
+    st.tuples(st.sampled_from([ONE, OTHER, THIRD]), st.booleans(), st.booleans()), min_size=1, max_size=40
+)
+
+
+@pytest.mark.usefixtures("waits")
+@given(
+    arrivals=ARRIVALS,
+    faults=st.lists(st.sampled_from([None, AWAY, LOCKED, NO_RIGHT]), max_size=30),
+    bad=st.sets(st.integers(0, 39)),
+)
+async def test_whatever_goes_wrong_every_item_is_answered_once_with_its_own_answer(
+    arrivals: list[tuple[UUID, bool, bool]], faults: list[Exception | None], bad: set[int]
+) -> None:
+    """Never more than a batch in a call. What is paid for is written, but for what makes no sense."""
+
+    def fault(items: Sequence[bytes]) -> Exception | None:
+        if faults and (error := faults.pop()):
+            return error
+        return WRONG_VALUE if any(int(item) in bad for item in items) else None
+
+    record = Record(fault)
+    commit = group_commit(record)
+    items: list[Item] = []
+    for number, (organization, is_paid_for, waits) in enumerate(arrivals):
+        deadline = NEVER if is_paid_for else time.monotonic() + 60
+        items += put(commit, str(number), organization=organization, deadline=deadline)
+        if waits:
+            await asyncio.sleep(0)
+    answers = await asyncio.gather(*(item.answer for item in items), return_exceptions=True)
+    for number, (item, answer) in enumerate(zip(items, answers, strict=True)):
+        if isinstance(answer, dict):
+            assert answer["content"] == item.content
+            assert number not in bad
+        elif item.deadline == NEVER:
+            assert answer is WRONG_VALUE
+            assert number in bad
+        else:
+            assert answer in (WRONG_VALUE, NO_RIGHT)
+    assert max(map(len, record.batches)) <= BATCH_ITEMS
