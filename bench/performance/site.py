@@ -1,0 +1,72 @@
+"""All that a measure runs against: a durable stack, the front, the mock provider, wallets."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from backend.stack.ports import free_port
+from backend.stack.stack import HOME, Stack
+from bench.performance.cpu import cpu_seconds
+from bench.performance.data_api import DataApi
+from bench.performance.records import Records, Wallet, open_records
+from bench.performance.servers import Server, running_module
+
+BENCH_HOME = HOME / "bench"
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where the measures are taken."""
+
+    home: Path
+    stack: Stack
+    data_api: DataApi
+    provider: Server
+    records: Records
+    wallet: Wallet
+
+    def provider_calls(self) -> dict[str, int]:
+        """Return how many calls the provider has had so far, by behaviour."""
+        calls: dict[str, int] = httpx.get(f"{self.provider.url}/calls", trust_env=False).json()
+        return calls
+
+    def cpu_seconds(self, gateway_pid: int | None) -> dict[str, float]:
+        """Return the processor time used so far by each part, by its name."""
+        processes = self.stack.processes
+        roots = {
+            "gateway": [gateway_pid] if gateway_pid else [],
+            "database": [processes["postgres"].pid, processes["postgrest"].pid],
+            "front": [self.data_api.pid],
+            "provider": [self.provider.pid],
+        }
+        return {part: cpu_seconds(pids) for part, pids in roots.items()}
+
+
+@contextmanager
+def running_site() -> Iterator[Site]:
+    """Start everything but the gateways, and remove it afterwards.
+
+    The data lies below the project's folder, on a disk: a temporary folder may be in memory, where writing through
+    (fsync) costs nothing.
+    """
+    BENCH_HOME.mkdir(parents=True, exist_ok=True)
+    home = Path(tempfile.mkdtemp(prefix="site-", dir=BENCH_HOME))
+    # Postgres may run as another user than this one: it must be able to pass through.
+    home.chmod(0o711)
+    port = free_port()
+    try:
+        with (
+            Stack(home, durable=True) as stack,
+            DataApi(stack) as data_api,
+            running_module("provider", "bench.performance.provider", home, port, "/calls") as provider,
+            open_records(stack) as records,
+        ):
+            records.add_catalogue(provider.url)
+            yield Site(home, stack, data_api, provider, records, records.add_wallet())
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
