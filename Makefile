@@ -8,12 +8,13 @@
 #   make test    every check and every test
 #   make check   the checks that need no database
 #   make demo    a guided tour against what `make up` started
+#   make bench   measure the gateway against its peers (10 minutes) and write docs/performance.md; needs wrk and nginx
 #   make lock    write the lock files anew
 SHELL := /bin/sh
 BIN := .venv/bin
 MIGRATIONS := $(wildcard supabase/migrations/*.sql)
 .DEFAULT_GOAL := help
-.PHONY: help install up down clean status demo check test lock
+.PHONY: help install up down clean status demo check test bench lock
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -41,10 +42,17 @@ check: install
 test: check
 	$(BIN)/python -m pytest
 
-# Needs `uv`. The runtime lock is what an operator installs, the development lock is what `make` installs.
+bench:
+	@./.ci/install bench
+	@$(BIN)/python -m bench.performance --write
+
+# Needs `uv`. The runtime lock is what an operator installs, the development lock is what `make` installs,
+# the bench's is what `make bench` adds.
 lock:
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 		pyproject.toml --output-file requirements/runtime.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 		pyproject.toml --extra stack --extra prices --group dev --output-file requirements/dev.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+		--group bench --constraint requirements/dev.txt --output-file requirements/bench.txt
 	npm install --package-lock-only

@@ -6,31 +6,40 @@ meanwhile favours none.
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 
 from backend.stack.errors import StackError
-from bench.performance import gateways, report, scenarios
+from bench.performance import document, plot, report
+from bench.performance.audit import AuditError
+from bench.performance.conditions import Conditions
 from bench.performance.figures import Figures
-from bench.performance.gateways import Gateway
+from bench.performance.gateways import Gateway, direct
+from bench.performance.peers import PEERS
+from bench.performance.programs import require_programs
+from bench.performance.resources import RESOURCES, measure_resources, note_idle
+from bench.performance.scenarios import SCENARIOS, Turn
 from bench.performance.site import Site, running_site
 
-Measure = Callable[[Site, Gateway, float, Figures], None]
-_SCENARIOS: dict[str, Measure] = {
-    scenarios.THROUGHPUT: scenarios.measure_throughput,
-    scenarios.LATENCY: scenarios.measure_latency,
-}
+_NAMES = (*SCENARIOS, RESOURCES)
+_ROUNDS = 3
+_SECONDS = 4.0
 
 
 def main() -> int:
-    """Measure, print, and return the exit code."""
+    """Measure, print, write if asked to, and return the exit code."""
     given = _arguments()
     try:
-        figures = _measured(given.only, given.rounds, given.seconds)
-    except StackError as error:
+        require_programs()
+        figures, conditions = _measured(given.only, given.rounds, given.seconds)
+    except (StackError, AuditError) as error:
         sys.stderr.write(f"bench: {error}\n")
         return 1
-    sys.stdout.write(report.tables(figures) + "\n")
+    text = report.text(figures, conditions)
+    sys.stdout.write(f"{text}\n")
+    if given.write:
+        plot.draw(figures, document.FOLDER)
+        document.replace(document.PERFORMANCE, text)
     return 0
 
 
@@ -38,43 +47,66 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m bench.performance", description=(__doc__ or "").splitlines()[0]
     )
-    parser.add_argument("--rounds", type=int, default=3, help="how often each gateway is measured")
-    parser.add_argument("--seconds", type=float, default=5.0, help="how long each measure takes")
-    parser.add_argument(
-        "--only", type=_names, default=list(_SCENARIOS), help=f"some of {','.join(_SCENARIOS)}"
-    )
+    parser.add_argument("--rounds", type=int, default=_ROUNDS, help="how often each gateway is measured")
+    parser.add_argument("--seconds", type=float, default=_SECONDS, help="how long each measure takes")
+    parser.add_argument("--only", type=_names, default=_NAMES, help=f"some of {','.join(_NAMES)}")
+    parser.add_argument("--write", action="store_true", help="write docs/performance.md and its plot")
     return parser.parse_args()
 
 
-def _names(text: str) -> list[str]:
+def _names(text: str) -> Sequence[str]:
     names = text.split(",")
-    unknown = set(names) - set(_SCENARIOS)
+    unknown = set(names) - set(_NAMES)
     if unknown:
-        raise argparse.ArgumentTypeError(f"no scenario is called {', '.join(sorted(unknown))}")
+        raise argparse.ArgumentTypeError(f"nothing is called {', '.join(sorted(unknown))}")
     return names
 
 
-def _measured(names: Sequence[str], rounds: int, seconds: float) -> Figures:
+def _measured(names: Sequence[str], rounds: int, seconds: float) -> tuple[Figures, Conditions]:
     figures = Figures()
-    with running_site() as site, ExitStack() as started:
-        direct = gateways.direct(site.provider.url)
-        measured = [
-            started.enter_context(
-                gateways.clearfloor(site.stack, site.data_api.url, site.wallet.api_keys[0], site.home)
-            )
-        ]
-        for number in range(rounds):
-            for name in names:
-                # The direct call comes first: the others are compared with it.
-                for gateway in (direct, *_rotated(measured, number)):
-                    _say(f"round {number + 1} of {rounds}: {name}, {gateway.name}")
-                    _SCENARIOS[name](site, gateway, seconds, figures)
-    return figures
+    with running_site() as site:
+        conditions = Conditions.found(site, rounds, seconds)
+        with ExitStack() as stack:
+            gateways = _started(site, stack, conditions, figures)
+            for number in range(rounds):
+                _run_round(site, gateways, names, Turn(number, seconds, figures))
+        if RESOURCES in names:
+            _say("start and memory, Clearfloor")
+            measure_resources(site, seconds, figures)
+        conditions.decisions = site.records.decisions()
+    return figures, conditions
 
 
-def _rotated(measured: Sequence[Gateway], number: int) -> list[Gateway]:
-    at = number % len(measured)
-    return [*measured[at:], *measured[:at]]
+def _started(site: Site, stack: ExitStack, conditions: Conditions, figures: Figures) -> list[Gateway]:
+    """Start Clearfloor and its peers, until ``stack`` is left; a peer that cannot be had is noted with the reason."""
+    gateways = [stack.enter_context(site.clearfloor())]
+    for name, peer in PEERS.items():
+        _say(f"starting {name}")
+        try:
+            gateway = stack.enter_context(peer(site.provider.url, site.home))
+        except StackError as error:
+            conditions.missing[name] = str(error)
+            continue
+        note_idle(gateway, figures)
+        gateways.append(gateway)
+    conditions.gateways += gateways
+    return gateways
+
+
+def _run_round(site: Site, gateways: Sequence[Gateway], names: Sequence[str], turn: Turn) -> None:
+    for name in names:
+        if (scenario := SCENARIOS.get(name)) is None:
+            continue
+        rotated = turn.rotated(gateways)
+        # The direct call comes first: the others are compared with it.
+        measured = (
+            [gateway for gateway in rotated if gateway.is_ours]
+            if scenario.is_ours_only
+            else [direct(site.provider.url), *rotated]
+        )
+        for gateway in measured:
+            _say(f"round {turn.number + 1}: {name}, {gateway.name}")
+            scenario.measure(site, gateway, turn)
 
 
 def _say(text: str) -> None:

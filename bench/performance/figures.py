@@ -1,7 +1,7 @@
 """What was measured: figures by scenario, gateway and metric, one a round."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -31,7 +31,7 @@ class Figures:
     def __init__(self) -> None:
         self._values: dict[tuple[str, str, str], list[float]] = defaultdict(list)
 
-    def add(self, scenario: str, gateway: str, **metrics: float) -> None:
+    def add(self, scenario: str, gateway: str, metrics: Mapping[str, float]) -> None:
         """Add what one round has measured."""
         for metric, value in metrics.items():
             self._values[scenario, gateway, metric].append(value)

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,7 +31,7 @@ class Gateway:
 
     name: str
     url: str
-    headers: Mapping[str, str]
+    headers: dict[str, str]
     model: str
     pid: int | None = None
     ready_seconds: float | None = None
@@ -43,12 +43,15 @@ class Gateway:
         """Whether it is Clearfloor, whose record is checked."""
         return self.name == CLEARFLOOR
 
-    def request(self, *, model: str | None = None, stream: bool = False) -> Request:
-        """Return a chat completion as this gateway takes it."""
+    def request(
+        self, *, model: str | None = None, stream: bool = False, api_key: str | None = None
+    ) -> Request:
+        """Return a chat completion as this gateway takes it; of another caller if a key is given."""
+        headers = self.headers | ({"Authorization": f"Bearer {api_key}"} if api_key else {})
         body: dict[str, object] = {"model": model or self.model, "messages": _MESSAGES, "max_tokens": 256}
         if stream:
             body["stream"] = True
-        return Request(self.url, tuple(self.headers.items()), json.dumps(body).encode())
+        return Request(self.url, tuple(headers.items()), json.dumps(body).encode())
 
 
 def direct(provider_url: str) -> Gateway:

@@ -1,4 +1,4 @@
--- wrk's script: sends prepared requests in turn until the time is up, then lets what is under way be answered.
+-- wrk's script: sends prepared requests in turn until the time or their number is up, then lets what is under way be answered.
 -- wrk itself would hang up on it, and the counts of calls, answers and rows could not be equal.
 local ffi = require("ffi")
 ffi.cdef[[
@@ -8,18 +8,21 @@ ffi.cdef[[
 local MONOTONIC = 1
 local FOREVER_MILLISECONDS = 1e9
 local moment = ffi.new("moment")
-local requests, next_request, connections, deadline, idle = {}, 0, 0, nil, 0
+local requests, next_request = {}, 0
+local deadline, most, begun = nil, nil, 0
+local connections, idle = 0, 0
 
 local function now()
     ffi.C.clock_gettime(MONOTONIC, moment)
     return tonumber(moment.seconds) + tonumber(moment.nanoseconds) * 1e-9
 end
 
--- The arguments: seconds, connections, and a file with whole requests, a NUL byte after each.
+-- The arguments: seconds, the most requests, connections, and a file with whole requests, a NUL byte after each.
 function init(arguments)
     deadline = now() + tonumber(arguments[1])
-    connections = tonumber(arguments[2])
-    local file = assert(io.open(arguments[3], "rb"))
+    most = tonumber(arguments[2])
+    connections = tonumber(arguments[3])
+    local file = assert(io.open(arguments[4], "rb"))
     for request in file:read("*a"):gmatch("%Z+") do
         requests[#requests + 1] = request
     end
@@ -33,7 +36,8 @@ end
 
 -- Asked by each connection that has nothing under way, before its next request.
 function delay()
-    if now() < deadline then
+    if begun < most and now() < deadline then
+        begun = begun + 1
         return 0
     end
     idle = idle + 1

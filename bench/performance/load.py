@@ -16,6 +16,7 @@ _SCRIPT = Path(__file__).with_name("load.lua")
 # Longer than any measure: the script says when it is over.
 _MOST_SECONDS = 600
 _ANSWER_TIMEOUT_SECONDS = 60
+_UNLIMITED = 10**9
 _DRAINED = "drained"
 _MICROSECONDS_PER_MILLISECOND = 1000.0
 _MICROSECONDS_PER_SECOND = 1_000_000.0
@@ -56,8 +57,10 @@ class Load:
         return self.requests / (self.seconds + self.mean_milliseconds / 1000)
 
 
-def run_load(requests: Sequence[Request], connections: int, seconds: float) -> Load:
-    """Send requests, in turn, over so many connections.
+def run_load(
+    requests: Sequence[Request], connections: int, seconds: float, *, most_requests: int = _UNLIMITED
+) -> Load:
+    """Send requests, in turn, over so many connections, until the time is up or so many were sent.
 
     Raises:
         StackError: wrk is not installed.
@@ -70,7 +73,7 @@ def run_load(requests: Sequence[Request], connections: int, seconds: float) -> L
             *(program("wrk"), "--threads", "1", "--connections", str(connections)),
             *("--duration", f"{_MOST_SECONDS}s", "--timeout", f"{_ANSWER_TIMEOUT_SECONDS}s", "--latency"),
             *("--script", str(_SCRIPT), requests[0].url, "--"),
-            *(str(seconds), str(connections), file.name),
+            *(str(seconds), str(most_requests), str(connections), file.name),
         ]
         used_before = _cpu_seconds_of_children()
         output = _output(command)

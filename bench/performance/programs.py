@@ -1,4 +1,4 @@
-"""The programs that the bench needs and that the distribution has."""
+"""The programs of others that the bench needs."""
 
 import shutil
 
@@ -9,6 +9,16 @@ _PACKAGES = {"wrk": "wrk", "nginx": "nginx-light"}
 _ALSO = "/usr/sbin:/usr/local/sbin:/sbin"
 
 
+def require_programs() -> None:
+    """Look for all that a distribution has to bring.
+
+    Raises:
+        StackError: one is not installed.
+    """
+    for name in _PACKAGES:
+        program(name)
+
+
 def program(name: str) -> str:
     """Return a program's path.
 
@@ -17,6 +27,6 @@ def program(name: str) -> str:
     """
     found = shutil.which(name) or shutil.which(name, path=_ALSO)
     if found is None:
-        packages = " ".join(_PACKAGES.values())
-        raise StackError(f"{name} is missing: the bench needs it (Debian, Ubuntu: `apt install {packages}`).")
+        packages = " ".join(_PACKAGES.values()) if name in _PACKAGES else name
+        raise StackError(f"{name} is missing: install it (Debian, Ubuntu: `apt install {packages}`).")
     return found

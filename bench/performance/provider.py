@@ -1,7 +1,7 @@
 """The mock provider: OpenAI's chat completions from prepared bytes, cheap enough not to count, and every call counted.
 
-A base path says how it behaves: ``/instant/v1`` answers at once, ``/slow/v1`` after 50 ms, ``/broken/v1`` cuts its streams
-in the middle. ``GET /calls`` tells how many calls each has had.
+A base path says how it behaves: ``/instant/v1`` answers at once, ``/slow/v1`` after 50 ms, ``/broken/v1`` stops its streams in
+the middle and cuts them 50 ms later. ``GET /calls`` tells how many calls each has had.
 """
 
 import argparse
@@ -127,7 +127,7 @@ class _Connection(asyncio.Protocol):
             self._transport.write(parts[at])
             self._loop.call_soon(lambda: self._write_on(parts, at + 1, is_cut=is_cut))
         elif is_cut:
-            self._transport.abort()
+            self._loop.call_later(SLOW_SECONDS, self._transport.abort)
 
 
 async def _serve(port: int) -> None:

@@ -73,9 +73,10 @@ class Records:
     def add_wallet(self, agents: int = 1) -> Wallet:
         """Make an organization with funds for any measure, and a key for each of its agents."""
         organization_id = uuid7()
-        self._run("insert into public.organizations (id, name) values (%s, 'bench')", organization_id)
-        made = [self._add_agent(organization_id, f"agent {number}") for number in range(agents)]
-        self._run("select public.top_up_wallet(%s, %s, %s)", uuid7(), organization_id, FUNDS_NANO_USD)
+        with self._connection.transaction():
+            self._run("insert into public.organizations (id, name) values (%s, 'bench')", organization_id)
+            made = [self._add_agent(organization_id, f"agent {number}") for number in range(agents)]
+            self._run("select public.top_up_wallet(%s, %s, %s)", uuid7(), organization_id, FUNDS_NANO_USD)
         return Wallet(organization_id, tuple(agent for agent, _ in made), tuple(key for _, key in made))
 
     def now(self) -> datetime:

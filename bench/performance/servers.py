@@ -1,9 +1,11 @@
 """Programs that serve on a free loopback port while a ``with`` lasts, and how long they take to be ready."""
 
+import os
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
@@ -44,6 +46,9 @@ def running(
         yield Server(name, url, process.pid, time.perf_counter() - started)
     finally:
         process.stop()
+        # It leads a group of its own: workers that have outlived it are in there.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 @contextmanager

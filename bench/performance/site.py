@@ -3,7 +3,7 @@
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +13,12 @@ from backend.stack.ports import free_port
 from backend.stack.stack import HOME, Stack
 from bench.performance.cpu import cpu_seconds
 from bench.performance.data_api import DataApi
+from bench.performance.gateways import Gateway, clearfloor
 from bench.performance.records import Records, Wallet, open_records
 from bench.performance.servers import Server, running_module
 
 BENCH_HOME = HOME / "bench"
+CROWD = 256
 
 
 @dataclass(frozen=True)
@@ -28,12 +30,19 @@ class Site:
     data_api: DataApi
     provider: Server
     records: Records
+    # One with one agent, one with many agents, and many with one agent each.
     wallet: Wallet
+    shared_wallet: Wallet
+    wallets: tuple[Wallet, ...]
 
     def provider_calls(self) -> dict[str, int]:
         """Return how many calls the provider has had so far, by behaviour."""
         calls: dict[str, int] = httpx.get(f"{self.provider.url}/calls", trust_env=False).json()
         return calls
+
+    def clearfloor(self) -> AbstractContextManager[Gateway]:
+        """Run Clearfloor against this site."""
+        return clearfloor(self.stack, self.data_api.url, self.wallet.api_keys[0], self.home)
 
     def cpu_seconds(self, gateway_pid: int | None) -> dict[str, float]:
         """Return the processor time used so far by each part, by its name."""
@@ -67,6 +76,11 @@ def running_site() -> Iterator[Site]:
             open_records(stack) as records,
         ):
             records.add_catalogue(provider.url)
-            yield Site(home, stack, data_api, provider, records, records.add_wallet())
+            yield Site(
+                *(home, stack, data_api, provider, records),
+                wallet=records.add_wallet(),
+                shared_wallet=records.add_wallet(agents=CROWD),
+                wallets=tuple(records.add_wallet() for _ in range(CROWD)),
+            )
     finally:
         shutil.rmtree(home, ignore_errors=True)

@@ -9,7 +9,7 @@ def test_a_figure_is_the_median_of_the_rounds_with_least_and_most() -> None:
     """One slow round does not move it."""
     figures = Figures()
     for rate in (1990.0, 2100.0, 400.0):
-        figures.add("throughput", "Clearfloor", rate=rate, p50=30.0)
+        figures.add("throughput", "Clearfloor", {"rate": rate, "p50": 30.0})
     assert figures.get("throughput", "Clearfloor", "rate") == Figure(1990.0, 400.0, 2100.0)
 
 
