@@ -9,12 +9,13 @@
 #   make check   the checks that need no database
 #   make demo    a guided tour against what `make up` started
 #   make bench   measure the gateway against its peers (10 minutes) and write docs/performance.md; needs wrk and nginx
+#   make bench-growth   measure it with up to 10 million decisions in the record (35 GB, an hour)
 #   make lock    write the lock files anew
 SHELL := /bin/sh
 BIN := .venv/bin
 MIGRATIONS := $(wildcard supabase/migrations/*.sql)
 .DEFAULT_GOAL := help
-.PHONY: help install up down clean status demo check test bench lock
+.PHONY: help install up down clean status demo check test bench bench-growth lock
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -45,6 +46,10 @@ test: check
 bench:
 	@./.ci/install bench
 	@$(BIN)/python -m bench.performance --write
+
+bench-growth:
+	@./.ci/install bench
+	@$(BIN)/python -m bench.performance.growth --write
 
 # Needs `uv`. The runtime lock is what an operator installs, the development lock is what `make` installs,
 # the bench's is what `make bench` adds.

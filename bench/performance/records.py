@@ -117,6 +117,22 @@ class Records:
         (count,) = self._one("select count(*) from public.routing_outcomes")
         return int(count)
 
+    def catalogue(self) -> tuple[list[tuple[UUID, UUID]], int]:
+        """Return the candidates with their prices, and the catalogue's version."""
+        rows = self._connection.execute("select candidate_id, id from public.prices order by id").fetchall()
+        (version,) = self._one("select (public.read_catalogue() ->> 'version')::bigint")
+        return [(candidate, price) for candidate, price in rows], int(version)
+
+    def settle_balances(self) -> None:
+        """Let every wallet have what its ledger says, after entries were filled in past the functions that write both."""
+        self._run(
+            "update public.wallets as wallet set balance_nano_usd = books.balance from ("
+            "select organization_id, sum(case when credit_account = 'wallet' then amount_nano_usd else 0 end "
+            "- case when debit_account = 'wallet' then amount_nano_usd else 0 end) as balance "
+            "from public.ledger_entries group by organization_id"
+            ") as books where books.organization_id = wallet.organization_id"
+        )
+
     def server_version(self) -> str:
         """Return Postgres' version."""
         (version,) = self._one("select current_setting('server_version')")

@@ -16,6 +16,7 @@ from bench.performance.data_api import DataApi
 from bench.performance.gateways import Gateway, clearfloor
 from bench.performance.records import Records, Wallet, open_records
 from bench.performance.servers import Server, running_module
+from bench.world import Tenant, World
 
 BENCH_HOME = HOME / "bench"
 CROWD = 256
@@ -43,6 +44,18 @@ class Site:
     def clearfloor(self) -> AbstractContextManager[Gateway]:
         """Run Clearfloor against this site."""
         return clearfloor(self.stack, self.data_api.url, self.wallet.api_keys[0], self.home)
+
+    def world(self) -> World:
+        """Return the site as the benches of the schema know it, for :func:`bench.fill.fill`."""
+        candidates, version = self.records.catalogue()
+        return World(self.stack, [], [], candidates, version)
+
+    def fill_tenants(self) -> list[Tenant]:
+        """Return those that filled rows belong to: the first, whose requests are measured, gets half of them."""
+        return [
+            Tenant(wallet.organization_id, wallet.agent_ids[0], wallet.agent_ids[0])
+            for wallet in (self.wallet, *self.wallets)
+        ]
 
     def cpu_seconds(self, gateway_pid: int | None) -> dict[str, float]:
         """Return the processor time used so far by each part, by its name."""
