@@ -14,7 +14,7 @@ from bench.performance import document, plot, report
 from bench.performance.audit import AuditError
 from bench.performance.conditions import Conditions
 from bench.performance.figures import Figures
-from bench.performance.gateways import Gateway, direct
+from bench.performance.gateways import direct
 from bench.performance.peers import PEERS
 from bench.performance.programs import require_programs
 from bench.performance.resources import RESOURCES, measure_resources, note_idle
@@ -67,9 +67,9 @@ def _measured(names: Sequence[str], rounds: int, seconds: float) -> tuple[Figure
     with running_site() as site:
         conditions = Conditions.found(site, rounds, seconds)
         with ExitStack() as stack:
-            gateways = _started(site, stack, conditions, figures)
+            _start(site, stack, conditions, figures)
             for number in range(rounds):
-                _run_round(site, gateways, names, Turn(number, seconds, figures))
+                _run_round(site, conditions, names, Turn(number, seconds, figures))
         if RESOURCES in names:
             _say("start and memory, Clearfloor")
             measure_resources(site, seconds, figures)
@@ -77,9 +77,9 @@ def _measured(names: Sequence[str], rounds: int, seconds: float) -> tuple[Figure
     return figures, conditions
 
 
-def _started(site: Site, stack: ExitStack, conditions: Conditions, figures: Figures) -> list[Gateway]:
+def _start(site: Site, stack: ExitStack, conditions: Conditions, figures: Figures) -> None:
     """Start Clearfloor and its peers, until ``stack`` is left; a peer that cannot be had is noted with the reason."""
-    gateways = [stack.enter_context(site.clearfloor())]
+    conditions.gateways.append(stack.enter_context(site.clearfloor()))
     for name, peer in PEERS.items():
         _say(f"starting {name}")
         try:
@@ -88,16 +88,14 @@ def _started(site: Site, stack: ExitStack, conditions: Conditions, figures: Figu
             conditions.missing[name] = str(error)
             continue
         note_idle(gateway, figures)
-        gateways.append(gateway)
-    conditions.gateways += gateways
-    return gateways
+        conditions.gateways.append(gateway)
 
 
-def _run_round(site: Site, gateways: Sequence[Gateway], names: Sequence[str], turn: Turn) -> None:
+def _run_round(site: Site, conditions: Conditions, names: Sequence[str], turn: Turn) -> None:
     for name in names:
         if (scenario := SCENARIOS.get(name)) is None:
             continue
-        rotated = turn.rotated(gateways)
+        rotated = turn.rotated(conditions.gateways)
         # The direct call comes first: the others are compared with it.
         measured = (
             [gateway for gateway in rotated if gateway.is_ours]
@@ -106,7 +104,13 @@ def _run_round(site: Site, gateways: Sequence[Gateway], names: Sequence[str], tu
         )
         for gateway in measured:
             _say(f"round {turn.number + 1}: {name}, {gateway.name}")
-            scenario.measure(site, gateway, turn)
+            try:
+                scenario.measure(site, gateway, turn)
+            except AuditError as error:
+                # What is wrong with a peer is told; what is wrong with Clearfloor ends the run.
+                if gateway.name not in PEERS:
+                    raise
+                conditions.missing[f"{gateway.name}, {name}"] = str(error)
 
 
 def _say(text: str) -> None:

@@ -25,7 +25,7 @@ LITELLM, PORTKEY, FORWARDER = "LiteLLM", "Portkey", "bare forwarder"
 _LITELLM_VERSION = "1.108.7"
 _PORTKEY_VERSION = "1.15.2"
 # With a later one its streams fail: https://github.com/Portkey-AI/gateway/issues/1389
-_PORTKEY_OVERRIDES = {"@hono/node-server": "1.14.2"}
+_PORTKEY_OVERRIDES = {"@hono/node-server": "1.14.1"}
 _LITELLM_WORKERS = 2
 _KEY = "sk-bench"
 _INSTALL_TIMEOUT_SECONDS = 900
