@@ -48,27 +48,30 @@ class Relay:
         return self.progress.deadline
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        """Yield the caller's events."""
+        """Yield the caller's events, those together that came together."""
         # Of what comes once every choice has finished only the last event waits.
         held_back: bytes | None = None
         try:
-            async for event in self.stream:
-                self._count(event)
-                if event.is_usage_report and not self.order.wants_usage:
-                    continue
-                if held_back is not None:
-                    yield _frame(held_back)
-                held_back = event.data if event.is_end else None
-                if held_back is None:
-                    yield _frame(event.data)
+            async for events in self.stream:
+                frames: list[bytes] = []
+                for event in events:
+                    self._count(event)
+                    if event.is_usage_report and not self.order.wants_usage:
+                        continue
+                    if held_back is not None:
+                        frames.append(_frame(held_back))
+                    held_back = event.data if event.is_end else None
+                    if held_back is None:
+                        frames.append(_frame(event.data))
+                if frames:
+                    yield b"".join(frames)
         except ProviderError as error:
             self.attempt.failed_with(error)
             await self._complete("failed_provider_error", "cut")
             yield _frame(self._broken(error))
             return
         completed = await self._complete("succeeded", "succeeded")
-        yield _frame(self._with_cost(held_back or _EMPTY_EVENT, completed))
-        yield _DONE
+        yield _frame(self._with_cost(held_back or _EMPTY_EVENT, completed)) + _DONE
 
     async def aclose(self, outcome: OutcomeStatus = "cancelled") -> None:
         """Hang up on the provider. A decision that is still open is settled, by default as left by its caller."""

@@ -5,8 +5,9 @@ https://platform.openai.com/docs/api-reference/chat/object
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
@@ -17,9 +18,9 @@ import orjson
 from backend.errors import ProviderError
 from backend.http_client import HttpAnswer, HttpClient
 from backend.providers.transport import (
+    EventReader,
     ServerSentEvent,
     retry_after_seconds,
-    server_sent_events,
     translated,
     whole_body,
 )
@@ -134,7 +135,7 @@ class OpenAIStream:
         self._call = call
         self.request_id = _request_id(response.headers)
         self._response = response
-        self._events = self._read()
+        self._arrivals = self._read()
         self._held_back: list[ChatEvent] = []
         self._seen: set[int] = set()
         self._finished: set[int] = set()
@@ -145,16 +146,15 @@ class OpenAIStream:
         Raises:
             ProviderError: the stream ended, broke or made no sense before.
         """
-        async for event in self._events:
-            self._held_back.append(event)
-            if event.output_bytes or event.is_end:
+        async for events in self._arrivals:
+            self._held_back += events
+            if any(event.output_bytes or event.is_end for event in events):
                 return
         raise ProviderError("malformed", "the stream ended before any content")
 
-    async def __aiter__(self) -> AsyncIterator[ChatEvent]:
-        """Yield every event from the first on."""
-        for event in self._held_back:
-            yield event
+    async def __aiter__(self) -> AsyncIterator[Sequence[ChatEvent]]:
+        """Yield every event from the first on, those together that came together."""
+        yield self._held_back
         while (following := await self._next()) is not None:
             yield following
 
@@ -162,11 +162,11 @@ class OpenAIStream:
         """Hang up."""
         self._response.close()
 
-    async def _next(self) -> ChatEvent | None:
+    async def _next(self) -> Sequence[ChatEvent] | None:
         try:
             with _named(self._response), translated():
                 async with asyncio.timeout(self._patience_seconds()):
-                    return await anext(self._events, None)
+                    return await anext(self._arrivals, None)
         except ProviderError:
             if self._is_answered:
                 return None
@@ -181,15 +181,38 @@ class OpenAIStream:
         patience = self._call.tail_timeout_seconds if self._is_answered else self._call.idle_timeout_seconds
         return max(0.0, min(patience, self._call.deadline - time.monotonic()))
 
-    async def _read(self) -> AsyncIterator[ChatEvent]:
-        async for event in server_sent_events(self._response, self._call.most_answer_bytes):
-            if event.data.strip() == _DONE:
+    async def _read(self) -> AsyncIterator[Sequence[ChatEvent]]:
+        reader = EventReader(self._call.most_answer_bytes)
+        async for block in self._response.blocks():
+            arrival = self._arrival(reader.read(block))
+            if arrival.events:
+                yield arrival.events
+            if arrival.error:
+                raise arrival.error
+            if arrival.is_done:
                 return
-            yield self._chat_event(event)
+        arrival = self._arrival(reader.end())
+        if arrival.events:
+            yield arrival.events
+        if arrival.error:
+            raise arrival.error
         if not self._seen:
             raise ProviderError("malformed", "the answer is no stream of events")
         if self._finished != self._seen:
             raise ProviderError("connection", "the stream ended in the middle of the answer")
+
+    def _arrival(self, sent: Iterable[ServerSentEvent]) -> "_Arrival":
+        """Return what came at once: the events before the end marker, or before what makes no sense."""
+        arrival = _Arrival()
+        try:
+            for event in sent:
+                if event.data.strip() == _DONE:
+                    arrival.is_done = True
+                    break
+                arrival.events.append(self._chat_event(event))
+        except ProviderError as error:
+            arrival.error = error
+        return arrival
 
     def _chat_event(self, event: ServerSentEvent) -> ChatEvent:
         chunk = _object(event.data)
@@ -197,16 +220,27 @@ class OpenAIStream:
             chunk.setdefault("error", chunk)
         _require_no_error(chunk, self._call.api_key)
         choices = _objects(chunk.get("choices"))
-        self._seen.update(_index(choice) for choice in choices)
-        self._finished.update(_index(choice) for choice in choices if choice.get("finish_reason"))
+        for choice in choices:
+            self._seen.add(_index(choice))
+            if choice.get("finish_reason"):
+                self._finished.add(_index(choice))
         return ChatEvent(
             # On one line again: a line's end can only stand between two tokens of JSON.
             data=event.data.replace(b"\n", b" ").strip(),
             usage=read_usage(chunk.get("usage"), self._call.usage_convention),
-            output_bytes=sum(_content_bytes(choice.get("delta")) for choice in choices),
+            output_bytes=sum([_content_bytes(choice.get("delta")) for choice in choices]),
             is_usage_report=not choices and "usage" in chunk,
             is_end=bool(self._seen) and self._finished == self._seen,
         )
+
+
+@dataclass(slots=True)
+class _Arrival:
+    """What came at once. ``error`` is of what came after the events."""
+
+    events: list[ChatEvent] = field(default_factory=list)
+    error: ProviderError | None = None
+    is_done: bool = False
 
 
 def _object(content: bytes) -> dict[str, Any]:
@@ -238,8 +272,8 @@ def _content_bytes(message: Any) -> int:  # noqa: ANN401 # whatever the provider
     if not isinstance(message, dict):
         return 0
     total = 0
-    for field in _CONTENT_FIELDS:
-        value = message.get(field)
+    for name in _CONTENT_FIELDS:
+        value = message.get(name)
         if isinstance(value, str):
             total += len(value.encode())
         elif value:

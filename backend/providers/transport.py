@@ -1,6 +1,6 @@
 """What every wire format over HTTP needs: bounded bodies, server-sent events, errors of the connection, Retry-After."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -48,44 +48,51 @@ class ServerSentEvent(NamedTuple):
     data: bytes
 
 
-async def server_sent_events(answer: HttpAnswer, most_bytes: int) -> AsyncIterator[ServerSentEvent]:
-    """Yield the events of a stream (https://html.spec.whatwg.org/multipage/server-sent-events.html).
+class EventReader:
+    """Takes a stream of events apart (https://html.spec.whatwg.org/multipage/server-sent-events.html), block by block.
 
     Lines end with a line feed, as everybody sends them: other readers also cut at U+2028 and its like, which JSON may
-    hold. An event that the stream ends within counts, too.
-
-    Raises:
-        ProviderError: an event is longer than ``most_bytes``.
+    hold. No event may be longer than ``most_bytes``.
     """
-    name, data = "", bytearray()
-    async for line in _lines(answer, most_bytes):
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
+        self._rest = b""
+        self._name = ""
+        self._data: bytes | None = None
+        self._is_at_start = True
+
+    def read(self, block: bytes) -> Iterator[ServerSentEvent]:
+        """Yield the events that a block completes.
+
+        Raises:
+            ProviderError: one is too long.
+        """
+        *lines, self._rest = (self._rest + block).split(b"\n")
+        for line in lines:
+            yield from self._read_line(line.removesuffix(b"\r"))
+        _require_at_most(self._most_bytes, len(self._rest))
+
+    def end(self) -> Iterator[ServerSentEvent]:
+        """Yield the event that the stream ends within, which counts, too."""
+        yield from self.read(b"\n\n")
+
+    def _read_line(self, line: bytes) -> Iterator[ServerSentEvent]:
+        if self._is_at_start:
+            self._is_at_start = False
+            line = line.removeprefix(_BYTE_ORDER_MARK)
         field, _, value = line.partition(b":")
         if not line:
+            name, data = self._name, self._data
+            self._name, self._data = "", None
             if data:
-                yield ServerSentEvent(name, bytes(data))
-            name, data = "", bytearray()
+                yield ServerSentEvent(name, data)
         elif field == b"data":
-            data += (b"\n" if data else b"") + value.removeprefix(b" ")
-            _require_at_most(most_bytes, len(data))
+            value = value.removeprefix(b" ")
+            self._data = value if self._data is None else self._data + b"\n" + value
+            _require_at_most(self._most_bytes, len(self._data))
         elif field == b"event":
-            name = value.decode(errors="replace").strip()
-    if data:
-        yield ServerSentEvent(name, bytes(data))
-
-
-async def _lines(answer: HttpAnswer, most_bytes: int) -> AsyncIterator[bytes]:
-    rest = bytearray()
-    is_first = True
-    async for block in answer.blocks():
-        rest += block
-        if b"\n" in block:
-            *lines, rest = rest.split(b"\n")
-            for line in lines:
-                yield bytes(line.removeprefix(_BYTE_ORDER_MARK) if is_first else line).removesuffix(b"\r")
-                is_first = False
-        _require_at_most(most_bytes, len(rest))
-    if rest:
-        yield bytes(rest).removesuffix(b"\r")
+            self._name = value.decode(errors="replace").strip()
 
 
 def _require_at_most(most_bytes: int, size: int) -> None:

@@ -1,8 +1,10 @@
 """What every provider takes and gives."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
+
+from msgspec import Struct
 
 UsageSource = Literal["provider", "estimate"]
 
@@ -73,8 +75,7 @@ class ChatAnswer:
     request_id: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class ChatEvent:
+class ChatEvent(Struct, frozen=True):
     """One event of a stream: its JSON object as sent, and the facts that matter.
 
     Attributes:
@@ -95,8 +96,10 @@ class ChatStream(Protocol):
 
     request_id: str | None
 
-    def __aiter__(self) -> AsyncIterator[ChatEvent]:
-        """Yield every event from the first on. What goes wrong after the last choice has finished only ends the stream.
+    def __aiter__(self) -> AsyncIterator[Sequence[ChatEvent]]:
+        """Yield every event from the first on, those together that came together.
+
+        What goes wrong after the last choice has finished only ends the stream.
 
         Raises:
             ProviderError: the stream broke, stalled or made no sense before.

@@ -74,6 +74,8 @@ def read_usage(reported: Any, convention_name: str) -> Usage | None:  # noqa: AN
 
     Unknown is not zero: usage is estimated instead. A part that is larger than its total is cut to it.
     """
+    if reported is None:
+        return None
     convention = CONVENTIONS[convention_name]
     read, wrote = _count(reported, convention.input), _count(reported, convention.output)
     if read is None or wrote is None or len(str(reported)) > _LONGEST_REPORT_CHARACTERS:

@@ -39,9 +39,20 @@ async def relayed(gateway: Gateway, reply: Reply, **changes: Any) -> tuple[Order
 async def sent(relay: Relay) -> list[bytes]:
     """Return all of the caller's events, and close as the response does."""
     try:
-        return [event async for event in relay]
+        return [event async for block in relay for event in events_in(block)]
     finally:
         await relay.aclose()
+
+
+def events_in(block: bytes) -> list[bytes]:
+    """Return the events that were sent together."""
+    return [event + b"\n\n" for event in block.split(b"\n\n") if event]
+
+
+async def completions_sent(gateway: Gateway, relay: Relay) -> list[int]:
+    """Return how many completions had been sent when each event came."""
+    sent = gateway.postgrest.sent
+    return [len(sent("complete_decisions")) async for block in relay for _ in events_in(block)]
 
 
 def chunk(event: bytes) -> Json:
@@ -121,13 +132,7 @@ async def test_usage_is_estimated_where_none_is_reported(gateway: Gateway) -> No
 async def test_the_end_is_held_back_until_the_completion_is_there(gateway: Gateway) -> None:
     """Whoever has seen the end of an answer finds its decision completed."""
     _, relay = await relayed(gateway, streamed_answer("Hello "))
-    completed_at = [(event, len(gateway.postgrest.sent("complete_decisions"))) async for event in relay]
-    assert [count for _, count in completed_at] == [0, 0, 1, 1]
-    assert [STOP["choices"] == chunk(event).get("choices") for event, _ in completed_at[:-1]] == [
-        False,
-        False,
-        True,
-    ]
+    assert await completions_sent(gateway, relay) == [0, 0, 1, 1]
 
 
 async def test_the_end_comes_without_its_cost_when_the_record_is_away_for_too_long(
@@ -152,8 +157,7 @@ async def test_the_end_of_many_choices_is_that_of_the_last(gateway: Gateway) -> 
     tail = delta(content="more", index=1)
     reply = streamed(*map(frame, (HELLO, first, tail, second, USAGE_REPORT)), DONE)
     _, relay = await relayed(gateway, reply, choices=2)
-    completed = [len(gateway.postgrest.sent("complete_decisions")) async for _event in relay]
-    assert completed == [0, 0, 0, 1, 1]
+    assert await completions_sent(gateway, relay) == [0, 0, 0, 1, 1]
 
 
 @pytest.mark.parametrize(
@@ -206,8 +210,7 @@ async def test_of_what_follows_the_end_only_the_last_event_waits(gateway: Gatewa
     late = delta(content="!", index=1)
     reply = streamed(*map(frame, (HELLO, STOP, late, delta("stop", index=1), USAGE_REPORT)), DONE)
     _, relay = await relayed(gateway, reply, wants_usage=True)
-    completed = [len(gateway.postgrest.sent("complete_decisions")) async for _event in relay]
-    assert completed == [0, 0, 0, 0, 1, 1]
+    assert await completions_sent(gateway, relay) == [0, 0, 0, 0, 1, 1]
 
 
 @pytest.mark.parametrize("usage_first", [True, False])
@@ -267,7 +270,7 @@ async def test_a_stream_that_fails_by_a_fault_of_ours_is_recorded_as_such(gatewa
 async def test_a_caller_that_goes_away_is_settled_as_cancelled_exactly_once(
     gateway: Gateway, events: int
 ) -> None:
-    """With the usage up to then, and the provider is hung up on."""
+    """With the usage of what it was sent, which was held back up to the first content; the provider is hung up on."""
     body = Blocks([frame(ROLE), frame(HELLO), frame(WORLD), frame(STOP), DONE])
     _, relay = await relayed(gateway, lambda: httpx.Response(200, stream=body))
     reading = aiter(relay)
@@ -280,7 +283,7 @@ async def test_a_caller_that_goes_away_is_settled_as_cancelled_exactly_once(
     attempt = completion["attempt"]
     assert (completion["outcome_status"], attempt["status"]) == ("cancelled", "cancelled")
     assert (attempt["input_tokens"], attempt["usage_source"]) == (100, "estimate")
-    assert attempt["output_tokens"] == [0, 0, 2][events]
+    assert attempt["output_tokens"] == [0, 2, 3][events]
     assert body.closed
 
 
@@ -302,3 +305,10 @@ async def test_a_relay_that_nobody_reads_is_settled_when_it_is_closed(gateway: G
     await relay.aclose()
     await gateway.completions.drain()
     assert [c["outcome_status"] for c in gateway.postgrest.sent("complete_decisions")] == ["cancelled"]
+
+
+async def test_what_comes_together_goes_out_together(gateway: Gateway) -> None:
+    """One write for all of it; what comes by itself goes by itself, at once."""
+    together = frame(WORLD) + frame(WORLD) + frame(WORLD)
+    _, relay = await relayed(gateway, streamed(frame(HELLO), together, frame(WORLD), frame(STOP), DONE))
+    assert [len(events_in(block)) async for block in relay] == [1, 3, 1, 2]

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from backend.errors import ProviderError
 from backend.providers.openai import OpenAIProvider, OpenAIStream
+from backend.providers.types import ChatEvent
 from tests.unit.boundary import (
     CANARY,
     DONE,
@@ -44,9 +45,14 @@ async def opened(reply: Reply, **limits: Any) -> OpenAIStream:  # limits are of 
     return await provider.chat_stream(provider_call(**limits))
 
 
+async def events_of(stream: OpenAIStream) -> list[ChatEvent]:
+    """Return the events of a stream that ends well."""
+    return [event async for events in stream for event in events]
+
+
 async def chunks(*blocks: bytes) -> list[Any]:
     """Return the chunks of a stream that ends well."""
-    return [orjson.loads(event.data) async for event in await opened(streamed(*blocks))]
+    return [orjson.loads(event.data) for event in await events_of(await opened(streamed(*blocks)))]
 
 
 async def not_opened(reply: Reply) -> ProviderError:
@@ -58,8 +64,8 @@ async def not_opened(reply: Reply) -> ProviderError:
 
 async def read_into(got: list[Any], stream: OpenAIStream) -> None:
     """Collect a stream's chunks: what came before it breaks is kept."""
-    async for event in stream:
-        got.append(orjson.loads(event.data))  # noqa: PERF401 # a comprehension would lose them
+    async for events in stream:
+        got += [orjson.loads(event.data) for event in events]
 
 
 async def broken_after(reply: Reply, expected: Iterable[Any]) -> ProviderError:
@@ -74,7 +80,7 @@ async def broken_after(reply: Reply, expected: Iterable[Any]) -> ProviderError:
 async def test_a_stream_is_every_event_from_the_role_to_the_usage() -> None:
     """Held back until the first content is there, then all of them in order, with the facts that matter."""
     blocks = [frame(chunk) for chunk in (ROLE, HELLO, STOP, USAGE_REPORT)]
-    events = [event async for event in await opened(streamed(*blocks, DONE))]
+    events = await events_of(await opened(streamed(*blocks, DONE)))
     assert [orjson.loads(event.data) for event in events] == [ROLE, HELLO, STOP, USAGE_REPORT]
     assert [event.data for event in events] == [
         orjson.dumps(chunk) for chunk in (ROLE, HELLO, STOP, USAGE_REPORT)
@@ -165,7 +171,7 @@ async def test_an_event_without_end_breaks_the_stream_before_it_fills_the_memory
     limit = len(frame(HELLO))
     many = [frame(HELLO)] * 20
     whole = await opened(streamed(*many, frame(STOP), DONE), most_answer_bytes=limit)
-    assert len([event async for event in whole]) == len(many) + 1
+    assert len(await events_of(whole)) == len(many) + 1
     endless = await opened(streamed(frame(HELLO), *[b"data: " + b"x" * limit] * 2), most_answer_bytes=limit)
     with pytest.raises(ProviderError, match=f"longer than {limit} bytes") as raised:
         await read_into([], endless)
@@ -205,7 +211,7 @@ async def test_one_of_two_choices_left_unfinished_breaks_the_stream() -> None:
 async def test_an_event_of_several_lines_is_one_object() -> None:
     """As the standard has it. It goes on in one line."""
     spread = b'data: {"choices":\ndata: [{"index": 0, "delta": {"content": "Hello"}}]}\n\n'
-    events = [event async for event in await opened(streamed(spread, frame(STOP), DONE))]
+    events = await events_of(await opened(streamed(spread, frame(STOP), DONE)))
     assert orjson.loads(events[0].data)["choices"] == [{"index": 0, "delta": {"content": "Hello"}}]
     assert b"\n" not in events[0].data
 
@@ -389,6 +395,6 @@ async def test_hanging_up_twice_is_hanging_up() -> None:
 async def test_usage_of_any_event_is_read() -> None:
     """Some providers send it with the last choice, some with every chunk."""
     last = {**STOP, "usage": USAGE}
-    events = [event async for event in await opened(streamed(frame(HELLO), frame(last), DONE))]
+    events = await events_of(await opened(streamed(frame(HELLO), frame(last), DONE)))
     assert [tokens_of(event.usage) for event in events] == [None, {"input_tokens": 10, "output_tokens": 5}]
     assert [event.is_usage_report for event in events] == [False, False]
