@@ -1,7 +1,7 @@
 """Group commit: concurrent items of one function of the database go there in one call, each with an answer of its own.
 
-While a batch is under way the next one fills, and goes when the first is back or when it is full itself. There is no timer:
-an item that finds nothing under way is sent at once. docs/decisions/0013 has the figures.
+While a batch is under way the next one fills, and goes when the first is back or when it is worth a call of its own. There is no
+timer: an item that finds nothing under way is sent at once. docs/decisions/0013 has the figures.
 """
 
 import asyncio
@@ -20,6 +20,9 @@ from backend.store.client import RETRY_AFTER_SECONDS, LockHeldError, RecordError
 _LOGGER = logging.getLogger(__name__)
 # A third would only wait for the locks of the first two.
 _MOST_UNDER_WAY = 2
+# A row costs little more in a batch of so many than in a larger one, and the database need not wait for this process: 64
+# connections get 15 % more through than when only a full batch goes beside the first.
+_ENOUGH_FOR_ANOTHER = 16
 NEVER = float("inf")
 
 Answer = dict[str, Any]
@@ -155,7 +158,8 @@ class _Lane:
     def _may_start(self) -> bool:
         if not self._under_way:
             return True
-        return len(self._under_way) < _MOST_UNDER_WAY and len(self.queue) >= self._batch_items
+        enough = min(_ENOUGH_FOR_ANOTHER, self._batch_items)
+        return len(self._under_way) < _MOST_UNDER_WAY and len(self.queue) >= enough
 
     async def _carry(self, batch: Sequence[Item]) -> None:
         try:
