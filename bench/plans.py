@@ -3,7 +3,7 @@
 import json
 import re
 from collections import Counter
-from typing import Any, LiteralString
+from typing import Any, LiteralString, NamedTuple
 
 from bench.hot_path import batch_of
 from bench.retention import BATCH_ROWS, DELETE_BATCH, oldest_tenth
@@ -65,35 +65,55 @@ def buffers(plans: list[str]) -> int:
     return max(counts, default=0)
 
 
+class Look(NamedTuple):
+    """What the plans of one step say: statements, pages touched, and tables read from end to end, with how often."""
+
+    step: str
+    statements: int
+    pages: int
+    scans: Counter[str]
+
+    @property
+    def growing(self) -> Counter[str]:
+        """Of the tables read from end to end those that grow."""
+        return Counter({name: count for name, count in self.scans.items() if name in GROWING})
+
+
+def look(world: World) -> list[Look]:
+    """Look at the plans of everything that the backend does, and of what a tenant reads."""
+    watch, reader = Watch(world, "service_role"), Watch(world, "authenticated")
+    claims = {"app_metadata": {"organization_id": str(world.free[0].organization_id)}}
+    with watch.connection, reader.connection:
+        reader.connection.execute("select set_config('request.jwt.claims', %s, false)", (json.dumps(claims),))
+        return [
+            *(_look(label, watch, run) for label, run in _steps(world, watch.connection)),
+            *(_look(label, reader, run) for label, run in _reads(reader.connection)),
+        ]
+
+
 def measure_plans(world: World) -> bool:
     """Print (e): pages and sequential scans of each step; tell whether a growing table was read from end to end."""
-    watch = Watch(world, "service_role")
-    rows = [_row(label, watch, run) for label, run in _steps(world, watch.connection)]
-    tenant = world.free[0]
-    reader = Watch(world, "authenticated")
-    claims = {"app_metadata": {"organization_id": str(tenant.organization_id)}}
-    reader.connection.execute("select set_config('request.jwt.claims', %s, false)", (json.dumps(claims),))
-    reader.plans()
-    rows += [_row(label, reader, run) for label, run in _reads(reader.connection)]
+    looks = look(world)
     show(
         "(e) Pages touched and sequential scans, by step",
         ("step", "statements", "pages", "scans of growing tables", "scans of small tables"),
-        [row[:5] for row in rows],
+        [(*found[:3], _names(found.growing), _names(found.scans - found.growing)) for found in looks],
         f"Batches of {_BATCH}; the plans after {_WARM_UPS} calls, when prepared statements are generic.",
     )
-    return any(row[3] for row in rows)
+    return any(found.growing for found in looks)
 
 
-def _row(label: str, watch: Watch, run: Any) -> tuple[Any, ...]:  # noqa: ANN401
+def _look(label: str, watch: Watch, run: Any) -> Look:  # noqa: ANN401
     for _ in range(_WARM_UPS):
         run()
     watch.plans()
     run()
     plans = watch.plans()
-    found = scans(plans)
-    growing = ", ".join(f"{name} x{count}" for name, count in found.items() if name in GROWING)
-    small = ", ".join(f"{name} x{count}" for name, count in found.items() if name not in GROWING)
-    return label, len(plans), buffers(plans), growing, small
+    return Look(label, len(plans), buffers(plans), scans(plans))
+
+
+def _names(found: Counter[str]) -> str:
+    return ", ".join(f"{name} x{count}" for name, count in found.items())
 
 
 def _steps(world: World, connection: Connection) -> list[tuple[str, Any]]:
@@ -155,12 +175,11 @@ def measure_retention_plan(world: World) -> None:
     watch = Watch(world, "supabase_admin")
     before = oldest_tenth(watch.connection)
     watch.plans()
-    with watch.connection.transaction(force_rollback=True):
+    with watch.connection, watch.connection.transaction(force_rollback=True):
         watch.connection.execute(DELETE_BATCH.encode(), {"before": before, "limit": BATCH_ROWS})
     plans = watch.plans()
-    found = ", ".join(f"{name} x{count}" for name, count in scans(plans).items())
     show(
         "(e) A batch of retention",
         ("rows", "pages", "sequential scans"),
-        [(BATCH_ROWS, buffers(plans), found)],
+        [(BATCH_ROWS, buffers(plans), _names(scans(plans)))],
     )
