@@ -84,13 +84,9 @@ comment on column public.rate_limits.requests_full_at is
 create table public.ledger_entries (
     id uuid not null,
     organization_id uuid not null references public.organizations (id),
-    kind text not null
-    constraint ledger_entries_kind_check
-    check (kind in ('top_up', 'settlement', 'loss', 'refund', 'correction')),
-    debit_account text not null
-    constraint ledger_entries_debit_account_check check (debit_account in ('wallet', 'funding', 'usage', 'operator')),
-    credit_account text not null
-    constraint ledger_entries_credit_account_check check (credit_account in ('wallet', 'funding', 'usage', 'operator')),
+    kind text not null,
+    debit_account text not null,
+    credit_account text not null,
     amount_nano_usd bigint not null constraint ledger_entries_amount_check check (amount_nano_usd > 0),
     routing_outcome_id uuid,
     agent_id uuid,
@@ -100,22 +96,23 @@ create table public.ledger_entries (
     created_at timestamptz not null default now(),
     -- By kind, so that nobody's choice of an id can stand in the way of a settlement.
     primary key (id, kind),
+    -- The closed sets of the three, too. As text: cheaper to parse at each entry than a list of rows.
     constraint ledger_entries_accounts_match_kind_check
     check (
-        (kind, debit_account, credit_account) in (
-            ('top_up', 'funding', 'wallet'), ('settlement', 'wallet', 'usage'), ('loss', 'operator', 'usage'),
-            ('refund', 'usage', 'wallet'), ('correction', 'operator', 'wallet'), ('correction', 'wallet', 'operator')
+        kind || ' ' || debit_account || ' ' || credit_account = any(
+            '{top_up funding wallet,settlement wallet usage,loss operator usage,refund usage wallet,'
+            'correction operator wallet,correction wallet operator}'
         )
     ),
     constraint ledger_entries_usage_has_decision_check
     check (
-        (kind in ('settlement', 'loss', 'refund')) = (num_nulls(routing_outcome_id, agent_id, opened_at) = 0)
+        (kind = any('{settlement,loss,refund}')) = (num_nulls(routing_outcome_id, agent_id, opened_at) = 0)
     ),
     -- One settlement a decision, and one loss.
     constraint ledger_entries_usage_is_by_decision_check
-    check (kind not in ('settlement', 'loss') or id = routing_outcome_id),
+    check (kind <> all('{settlement,loss}') or id = routing_outcome_id),
     constraint ledger_entries_operator_says_why_check
-    check (kind not in ('refund', 'correction') or (actor <> '' and note <> ''))
+    check (kind <> all('{refund,correction}') or (actor <> '' and note <> ''))
 );
 
 create index ledger_entries_organization_id_created_at_idx on public.ledger_entries (organization_id, created_at);
