@@ -131,58 +131,58 @@ begin
 end
 $$;
 
--- Finishes attempts that are still open and lets their candidates cool down where the result says so. That the attempts are
--- those of the caller's decisions the caller has looked up.
+-- Finishes attempts and lets their candidates cool down where the result says so. That they are open ones of the caller's
+-- decisions the caller has looked up.
 create function private.finish_attempts(results private.attempt_result []) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 begin
-    with finished as (
-        update public.inferences as inference
-        set
-            status = result.status,
-            finished_at = clock_timestamp(),
-            output_limit_tokens = result.output_limit_tokens,
-            http_calls = coalesce(result.http_calls, 0),
-            http_status = result.http_status,
-            error_class = result.error_class,
-            error_message = result.error_message,
-            retry_after_seconds = result.retry_after_seconds,
-            provider_request_id = result.provider_request_id,
-            first_content_milliseconds = result.first_content_milliseconds,
-            duration_milliseconds = result.duration_milliseconds,
-            input_tokens = (result.used).input,
-            cache_read_tokens = (result.used).cache_read,
-            cache_write_tokens = (result.used).cache_write,
-            cache_write_1h_tokens = (result.used).cache_write_1h,
-            output_tokens = (result.used).output,
-            reasoning_tokens = (result.used).reasoning,
-            usage_source = coalesce(result.usage_source, 'none'),
-            usage_convention = result.usage_convention,
-            reported_usage = result.reported_usage,
-            cost_nano_usd = private.cost_nano_usd(price.tiers, result.used)
-        from (
-            select item.*, (
-                coalesce(item.input_tokens, 0), coalesce(item.cache_read_tokens, 0), coalesce(item.cache_write_tokens, 0),
-                coalesce(item.cache_write_1h_tokens, 0), coalesce(item.output_tokens, 0), coalesce(item.reasoning_tokens, 0)
-            )::private.tokens as used
-            from unnest(results) as item
-        ) as result
-        cross join public.prices as price
-        where inference.id = result.inference_id and inference.status = 'open' and price.id = inference.price_id
-        returning inference.candidate_id, inference.error_class, result.cooldown_seconds
-    )
+    update public.inferences as inference
+    set
+        status = result.status,
+        finished_at = clock_timestamp(),
+        output_limit_tokens = result.output_limit_tokens,
+        http_calls = coalesce(result.http_calls, 0),
+        http_status = result.http_status,
+        error_class = result.error_class,
+        error_message = result.error_message,
+        retry_after_seconds = result.retry_after_seconds,
+        provider_request_id = result.provider_request_id,
+        first_content_milliseconds = result.first_content_milliseconds,
+        duration_milliseconds = result.duration_milliseconds,
+        input_tokens = (result.used).input,
+        cache_read_tokens = (result.used).cache_read,
+        cache_write_tokens = (result.used).cache_write,
+        cache_write_1h_tokens = (result.used).cache_write_1h,
+        output_tokens = (result.used).output,
+        reasoning_tokens = (result.used).reasoning,
+        usage_source = coalesce(result.usage_source, 'none'),
+        usage_convention = result.usage_convention,
+        reported_usage = result.reported_usage,
+        cost_nano_usd = private.cost_nano_usd(price.tiers, result.used)
+    from (
+        select item.*, (
+            coalesce(item.input_tokens, 0), coalesce(item.cache_read_tokens, 0), coalesce(item.cache_write_tokens, 0),
+            coalesce(item.cache_write_1h_tokens, 0), coalesce(item.output_tokens, 0), coalesce(item.reasoning_tokens, 0)
+        )::private.tokens as used
+        from unnest(results) as item
+    ) as result
+    cross join public.prices as price
+    where inference.id = result.inference_id and inference.status = 'open' and price.id = inference.price_id;
 
-    insert into public.candidate_cooldowns as cooldown (candidate_id, until, reason)
-    select
-        finished.candidate_id, max(now() + make_interval(secs => finished.cooldown_seconds)),
-        coalesce(min(finished.error_class), '')
-    from finished
-    where finished.cooldown_seconds > 0
-    group by finished.candidate_id
-    order by finished.candidate_id
-    on conflict (candidate_id) do update
-    set until = excluded.until, reason = excluded.reason
-    where cooldown.until < excluded.until;
+    if exists (select from unnest(results) as result where result.cooldown_seconds > 0) then
+        insert into public.candidate_cooldowns as cooldown (candidate_id, until, reason)
+        select
+            inference.candidate_id, max(now() + make_interval(secs => result.cooldown_seconds)),
+            coalesce(min(result.error_class), '')
+        from unnest(results) as result
+        inner join public.inferences as inference on result.inference_id = inference.id
+        where result.cooldown_seconds > 0
+        group by inference.candidate_id
+        order by inference.candidate_id
+        on conflict (candidate_id) do update
+        set until = excluded.until, reason = excluded.reason
+        where cooldown.until < excluded.until;
+    end if;
 end
 $$;
 
@@ -667,16 +667,26 @@ declare
         select completion from jsonb_populate_recordset(null::private.completion, items) as completion
     );
     fresh private.completion[];
+    results private.attempt_result[];
+    closings private.closing[];
     have_answers boolean;
 begin
     perform private.lock_wallets(array(select completion.organization_id from unnest(completions) as completion));
     -- Once; and once more where the sweep was faster.
     loop
-        select array_agg(open.completion order by open.id), bool_or(open.answer is not null)
-        into fresh, have_answers
+        select
+            array_agg(open.completion order by open.id),
+            array_agg(open.attempt) filter (where (open.attempt).inference_id is not null),
+            array_agg((
+                open.id, open.organization_id, open.outcome_status, open.decision_rule_override, open.passed_over, null
+            )::private.closing),
+            bool_or(open.answer is not null)
+        into fresh, results, closings, have_answers
         from (
             select distinct on (completion.id)
-                completion.id, completion.answer, completions[completion.ordinality] as completion
+                completion.id, completion.organization_id, completion.outcome_status, completion.decision_rule_override,
+                completion.passed_over, completion.attempt, completion.answer,
+                completions[completion.ordinality] as completion
             from unnest(completions) with ordinality as completion
             inner join public.routing_outcomes as decision
                 on completion.id = decision.id and completion.organization_id is not distinct from decision.organization_id
@@ -694,16 +704,8 @@ begin
             array(select (completion.attempt).inference_id from unnest(completions) as completion)
         );
     end loop;
-    perform private.finish_attempts(array(
-        select completion.attempt from unnest(fresh) as completion where (completion.attempt).inference_id is not null
-    ));
-    perform private.close_decisions(array(
-        select (
-            completion.id, completion.organization_id, completion.outcome_status, completion.decision_rule_override,
-            completion.passed_over, null
-        )::private.closing
-        from unnest(fresh) as completion
-    ));
+    perform private.finish_attempts(results);
+    perform private.close_decisions(closings);
 
     if have_answers then
         insert into public.stored_answers (routing_outcome_id, organization_id, content, expires_at)
