@@ -15,6 +15,9 @@
 -- made beforehand and answer from the rows as they then are, so a call whose answer was lost is simply sent again. An
 -- item that stands twice in a batch is one item: the first. Only service_role may execute them: docs/decisions/0002.
 --
+-- They wait half a second for a wallet that somebody else holds, and then the batch fails: its other items should not wait
+-- longer, and the backend sends that organization's again apart.
+--
 -- Their plans are made once and are the same whatever the statistics say, for a connection keeps plans that were made while
 -- the tables were empty:
 --     tables are joined as written, from the items on, by index: join_collapse_limit, enable_seqscan, _hashjoin, _mergejoin,
@@ -360,7 +363,7 @@ $$;
 -- to be stored for the key. An error is `unknown_agent_or_price` (no
 -- row is written) or `id_taken` (the decision is there, with another first attempt or bound).
 create function public.insert_decisions(items jsonb) returns jsonb
-language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '4s'
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '500ms'
 set join_collapse_limit = 1
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_memoize = off
 set plan_cache_mode = force_generic_plan as $$
@@ -527,7 +530,7 @@ comment on function public.insert_decisions is 'Opens decisions: record, reserva
 -- be raised, and the decision is then completed, or where it was completed before. An error is `unknown_decision`,
 -- `unknown_price`, or `unfit_attempt`: the previous attempt is not an open one of this decision that failed.
 create function public.insert_attempts(items jsonb) returns jsonb
-language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '4s'
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '500ms'
 set join_collapse_limit = 1
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_memoize = off
 set plan_cache_mode = force_generic_plan as $$
@@ -658,7 +661,7 @@ comment on function public.insert_attempts is
 -- the overrun is that of the linked attempt. An error is `unknown_decision`, or
 -- `unfit_attempt`: the attempt is not an open one of this decision, or one of the two succeeded and the other did not.
 create function public.complete_decisions(items jsonb) returns jsonb
-language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '4s'
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '500ms'
 set join_collapse_limit = 1
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_memoize = off
 set plan_cache_mode = force_generic_plan as $$
