@@ -7,7 +7,7 @@ Provider calls are repeated on 429 only: three calls, waits of 0.5 s and 2 s (th
 import math
 import random
 import time
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import TypeVar
 
 import stamina
@@ -26,6 +26,7 @@ JITTER_SHARE = 0.1
 
 STORE_FIRST_WAIT_SECONDS = 0.05
 STORE_LONGEST_WAIT_SECONDS = 1.0
+_MOST_DOUBLINGS = 10
 
 
 async def chat_with_429_retry(call: Callable[[], Awaitable[T]], *, deadline: float = math.inf) -> T:
@@ -46,7 +47,17 @@ async def chat_with_429_retry(call: Callable[[], Awaitable[T]], *, deadline: flo
         wait = max(next(waits), asked * (1 + JITTER_SHARE * random.random()))  # noqa: S311 # no secret, only spread
         return wait if time.monotonic() + wait < deadline else False
 
-    return await _call(call, lambda: stamina.retry_context(on=wait_or_give_up, attempts=CALLS, timeout=None))
+    try:
+        return await call()
+    except ProviderError as error:
+        # Handed to stamina as that of its first attempt: setting it up takes 40 us, which a call that went well need not pay.
+        failed = [error]
+    async for attempt in stamina.retry_context(on=wait_or_give_up, attempts=CALLS, timeout=None):
+        with attempt:
+            if failed:
+                raise failed.pop()
+            return await call()
+    raise AssertionError("stamina returns or raises")
 
 
 def _waits() -> Iterator[float]:
@@ -62,28 +73,21 @@ async def record_with_retry(call: Callable[[], Awaitable[T]], *, seconds: float 
     Raises:
         StoreUnavailableError: it was not reached in time.
     """
-    return await _call(
-        call,
-        lambda: stamina.retry_context(
-            on=StoreUnavailableError,
-            attempts=None,
-            timeout=seconds,
-            wait_initial=STORE_FIRST_WAIT_SECONDS,
-            wait_max=STORE_LONGEST_WAIT_SECONDS,
-            wait_jitter=STORE_FIRST_WAIT_SECONDS,
-        ),
+    retries = stamina.retry_context(
+        on=StoreUnavailableError,
+        attempts=None,
+        timeout=seconds,
+        wait_initial=STORE_FIRST_WAIT_SECONDS,
+        wait_max=STORE_LONGEST_WAIT_SECONDS,
+        wait_jitter=STORE_FIRST_WAIT_SECONDS,
     )
-
-
-async def _call(call: Callable[[], Awaitable[T]], retries: Callable[[], AsyncIterable[stamina.Attempt]]) -> T:
-    """Call once, and hand only a failure to stamina, as that of its first attempt: setting it up takes 40 us."""
-    try:
-        return await call()
-    except Exception as error:  # noqa: BLE001 # raised again, where stamina sees it
-        first = error
-    async for attempt in retries():
+    async for attempt in retries:
         with attempt:
-            if attempt.num == 1:
-                raise first
             return await call()
     raise AssertionError("stamina returns or raises")
+
+
+def store_wait_seconds(failures: int) -> float:
+    """Return how long to wait after so many failures before this one: what :func:`record_with_retry` waits."""
+    wait = min(STORE_FIRST_WAIT_SECONDS * 2.0 ** min(failures, _MOST_DOUBLINGS), STORE_LONGEST_WAIT_SECONDS)
+    return wait + random.uniform(0, STORE_FIRST_WAIT_SECONDS)  # noqa: S311 # no secret, only spread

@@ -64,6 +64,7 @@ async def _answer(request: Request) -> Response:
     key = idempotency_key(request)
     content = await read_body(request, parts.settings.max_request_bytes)
     order = _order(content, key, identity.caller, parts.catalogue())
+    del content
     try:
         delivery = await while_connected(request, dispatch_once(parts.dispatcher, order))
     except CallerLeftError:

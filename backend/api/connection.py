@@ -34,12 +34,14 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
         return await work
     except asyncio.CancelledError:
         # Unless somebody else wants the task to end as well.
-        if task and has_left and not task.uncancel():
+        if task and has_left and task.cancelling() == 1:
             raise CallerLeftError from None
         raise
     finally:
         is_over = True
         left.cancel()
+        if task and has_left:
+            task.uncancel()
 
 
 async def _until_left(request: Request) -> None:

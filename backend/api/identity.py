@@ -98,15 +98,20 @@ class Identities:
     ) -> Caller | None:
         if is_checked_again and (caller := self._found.get(who)):
             return caller
-        # Those who come while somebody is being looked up wait for that.
+        caller = await (self._found_together(who, find) if is_checked_again else find())
+        if caller:
+            self._found[who] = caller
+        return caller
+
+    async def _found_together(
+        self, who: object, find: Callable[[], Coroutine[Any, Any, Caller | None]]
+    ) -> Caller | None:
+        """Look somebody up; those who ask meanwhile wait for that."""
         if who not in self._looked_up:
             task = asyncio.ensure_future(find())
             self._looked_up[who] = task
             task.add_done_callback(lambda _: self._looked_up.pop(who))
-        caller = await asyncio.shield(self._looked_up[who])
-        if caller:
-            self._found[who] = caller
-        return caller
+        return await asyncio.shield(self._looked_up[who])
 
 
 def _named_agent(request: Request) -> str | None:

@@ -99,7 +99,8 @@ class Attempt:
 
     def failed_with(self, error: DispatchError, cooldown_seconds: float = 0.0) -> None:
         """Note why there is no answer, or no whole one."""
-        self.error = error
+        # Its traceback holds all that the request holds, and that holds this attempt: the collector would have to find them.
+        self.error = error.with_traceback(None)
         self.cooldown_seconds = cooldown_seconds
         self.http_status = error.status or self.http_status
         self.request_id = error.request_id or self.request_id

@@ -55,6 +55,11 @@ def _answers(answer: HttpAnswer, content: bytes) -> Sequence[dict[str, object]]:
         told = {}
     if answer.status in SUCCESS and isinstance(told, list):
         return told
-    told = told if isinstance(told, dict) else {}
-    # A gateway's own refusal has no code.
-    raise refusal(told.get("code") or str(answer.status), told.get("message") or "", told.get("hint") or "")
+    # A gateway's own refusal has no code, or one that is none of Postgres'.
+    code, message, hint = (_text(told, name) for name in ("code", "message", "hint"))
+    raise refusal(code or str(answer.status), message, hint)
+
+
+def _text(told: object, name: str) -> str:
+    value = told.get(name) if isinstance(told, dict) else None
+    return value if isinstance(value, str) else ""
