@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Protocol
+from urllib.parse import urlsplit
 
 import aiohttp
 import httpx
@@ -77,9 +78,9 @@ class AiohttpClient:
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout_seconds),
             headers={"user-agent": _USER_AGENT, "accept-encoding": "identity"},
-            # It would look at the environment, and for a .netrc, at every call.
-            trust_env=bool(urllib.request.getproxies()),
         )
+        # The environment's, as httpx reads them. aiohttp's own way would also send what a .netrc has for a host.
+        self._proxies = urllib.request.getproxies()
 
     async def post(self, url: str, headers: Mapping[str, str], content: bytes) -> "_AiohttpAnswer":
         """Send a body; see :class:`HttpClient`."""
@@ -87,7 +88,9 @@ class AiohttpClient:
         body = content if len(content) < _MOST_BYTES_AT_ONCE else io.BytesIO(content)
         try:
             with _translated():
-                response = await self._session.post(url, data=body, headers=headers, allow_redirects=False)
+                response = await self._session.post(
+                    url, data=body, headers=headers, allow_redirects=False, proxy=self._proxy(url)
+                )
         except BaseException:
             self._free.release()
             raise
@@ -96,6 +99,14 @@ class AiohttpClient:
     async def close(self) -> None:
         """Close all connections."""
         await self._session.close()
+
+    def _proxy(self, url: str) -> str | None:
+        if not self._proxies:
+            return None
+        address = urlsplit(url)
+        if urllib.request.proxy_bypass(address.hostname or ""):
+            return None
+        return self._proxies.get(address.scheme) or self._proxies.get("all")
 
     async def _wait_for_connection(self) -> None:
         if not self._free.locked():

@@ -57,9 +57,10 @@ class EventReader:
 
     def __init__(self, most_bytes: int) -> None:
         self._most_bytes = most_bytes
-        self._rest = b""
+        self._line = bytearray()
         self._name = ""
-        self._data: bytes | None = None
+        self._data: list[bytes] = []
+        self._data_bytes = 0
         self._is_at_start = True
 
     def read(self, block: bytes) -> Iterator[ServerSentEvent]:
@@ -68,10 +69,12 @@ class EventReader:
         Raises:
             ProviderError: one is too long.
         """
-        *lines, self._rest = (self._rest + block).split(b"\n")
-        for line in lines:
-            yield from self._read_line(line.removesuffix(b"\r"))
-        _require_at_most(self._most_bytes, len(self._rest))
+        first, *others = block.split(b"\n")
+        self._line += first
+        for following in others:
+            yield from self._read_line(bytes(self._line).removesuffix(b"\r"))
+            self._line = bytearray(following)
+        _require_at_most(self._most_bytes, len(self._line))
 
     def end(self) -> Iterator[ServerSentEvent]:
         """Yield the event that the stream ends within, which counts, too."""
@@ -83,14 +86,14 @@ class EventReader:
             line = line.removeprefix(_BYTE_ORDER_MARK)
         field, _, value = line.partition(b":")
         if not line:
-            name, data = self._name, self._data
-            self._name, self._data = "", None
+            name, data = self._name, b"\n".join(self._data)
+            self._name, self._data, self._data_bytes = "", [], 0
             if data:
                 yield ServerSentEvent(name, data)
         elif field == b"data":
-            value = value.removeprefix(b" ")
-            self._data = value if self._data is None else self._data + b"\n" + value
-            _require_at_most(self._most_bytes, len(self._data))
+            self._data.append(value.removeprefix(b" "))
+            self._data_bytes += len(value) + 1
+            _require_at_most(self._most_bytes, self._data_bytes)
         elif field == b"event":
             self._name = value.decode(errors="replace").strip()
 

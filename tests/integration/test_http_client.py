@@ -7,6 +7,7 @@ import socket
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -213,3 +214,37 @@ async def test_a_call_that_is_cancelled_gives_its_connection_back() -> None:
             call.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await call
+
+
+async def test_a_proxy_of_the_environment_is_used_and_a_netrc_is_not(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As httpx does: an egress proxy must not be passed by, nor a password sent that nobody configured."""
+    requests: list[bytes] = []
+
+    async def handle(request: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        requests.append(request)
+        await reader.readexactly(length_of(request))
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+
+    netrc = tmp_path / "netrc"
+    netrc.write_text(f"machine {HOST} login user password secret\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    for variable in (
+        "http_proxy",
+        "https_proxy",
+        "no_proxy",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "NO_PROXY",
+        "ALL_PROXY",
+    ):
+        monkeypatch.delenv(variable, raising=False)
+    async with server(handle) as proxy:
+        monkeypatch.setenv("all_proxy", proxy.removesuffix("/v1"))
+        monkeypatch.setenv("no_proxy", HOST)
+        async with client() as http:
+            assert await posted(http, "http://provider.test/v1") == (200, b"ok")
+            assert await posted(http, proxy) == (200, b"ok")
+    assert [request.split(b" ")[1] for request in requests] == [b"http://provider.test/v1", b"/v1"]
+    assert not any(b"authorization" in request.lower() for request in requests)

@@ -1,7 +1,9 @@
 """A decision carried out: what is written before and after each call, who is called, and what the caller is told."""
 
 import asyncio
+import gc
 import time
+import weakref
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -809,3 +811,25 @@ async def test_requests_that_come_together_share_their_calls_to_the_record(gatew
     assert [function for function, _ in gateway.postgrest.calls] == ["insert_decisions", "complete_decisions"]
     assert len(gateway.providers.requests) == len(orders)
     assert [delivery.facts.decision_id for delivery in deliveries] == [asked.decision.id for asked in orders]
+
+
+class Watched(dict[str, Any]):
+    """A body that can be seen to be gone."""
+
+
+async def test_a_request_that_failed_leaves_nothing_for_the_collector(gateway: Gateway) -> None:
+    """An error that refers to the frames that refer to it would keep a whole body alive until somebody looks."""
+    gateway.script_each(POOL, refused(500), refused(500), refused(500))
+    gc.collect()
+    gc.disable()
+    try:
+        asked = order(POOL)
+        asked = replace(asked, body=Watched(asked.body))
+        left = weakref.ref(asked.body)
+        with pytest.raises(AllCandidatesFailedError):
+            await gateway.dispatcher.dispatch(asked)
+        del asked
+        await asyncio.sleep(0)
+        assert left() is None
+    finally:
+        gc.enable()
