@@ -123,26 +123,18 @@ def scored(candidate_id: UUID, price_id: UUID) -> dict[str, Any]:
 
 
 def attempt_result(inference_id: str, **overrides: object) -> dict[str, Any]:
-    """Return what became of an attempt: it succeeded, unless overridden."""
+    """Return what became of an attempt as the backend sends it, without defaults: it succeeded, unless overridden."""
     return {
         "inference_id": inference_id,
         "status": "succeeded",
         "output_limit_tokens": 1024,
         "http_calls": 1,
         "http_status": 200,
-        "error_class": None,
-        "error_message": None,
-        "retry_after_seconds": None,
-        "cooldown_seconds": 0,
         "provider_request_id": f"req_{inference_id[-12:]}",
         "first_content_milliseconds": 200,
         "duration_milliseconds": 900,
         "input_tokens": 500,
-        "cache_read_tokens": 0,
-        "cache_write_tokens": 0,
-        "cache_write_1h_tokens": 0,
         "output_tokens": 120,
-        "reasoning_tokens": 0,
         "usage_source": "provider",
         "usage_convention": "openai",
         "reported_usage": {"prompt_tokens": 500, "completion_tokens": 120, "total_tokens": 620},

@@ -46,8 +46,11 @@ class PassedOver(Struct, frozen=True):
     retry_after_seconds: float | None
 
 
-class AttemptResult(Struct, frozen=True):
-    """What became of an attempt. Token classes are disjoint; the database computes the cost."""
+class AttemptResult(Struct, frozen=True, omit_defaults=True):
+    """What became of an attempt. Token classes are disjoint; the database computes the cost.
+
+    What is as by default is not sent: the database takes it for the same.
+    """
 
     inference_id: UUID
     status: AttemptStatus

@@ -20,11 +20,20 @@ from backend.http_client import HttpError, HttpTimeoutError, NoFreeConnectionErr
 from backend.providers.openai import OpenAIProvider
 from backend.providers.types import ProviderCall, Usage
 from backend.store.client import DataApi, http_client
+from backend.store.record import AttemptResult
 from tests.unit.samples import Json, settings
 
 Reply = Callable[[], httpx.Response]
 USAGE = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
 CHARGE_NANO_USD = 2800
+# What an attempt's result says by saying nothing.
+_NOT_SENT = dict(
+    zip(
+        AttemptResult.__struct_fields__[-len(AttemptResult.__struct_defaults__) :],
+        AttemptResult.__struct_defaults__,
+        strict=True,
+    )
+)
 
 
 def answered(content: str = "Hello.", usage: object = USAGE, **headers: str) -> Reply:
@@ -197,8 +206,12 @@ class Postgrest:
         return answer if isinstance(answer, httpx.Response) else httpx.Response(200, json=answer)
 
     def sent(self, function: str) -> list[Json]:
-        """Return the items of all calls of a function."""
-        return [item for name, parameters in self.calls if name == function for item in parameters["items"]]
+        """Return the items of all calls of a function, results of attempts with the defaults that are not sent."""
+        items = [item for name, parameters in self.calls if name == function for item in parameters["items"]]
+        return [
+            item | {name: _NOT_SENT | item[name] for name in ("attempt", "previous") if item.get(name)}
+            for item in items
+        ]
 
     def _answer(self, function: str, parameters: Json) -> Any:  # JSON
         if function == "insert_decisions":
