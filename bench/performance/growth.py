@@ -1,6 +1,6 @@
 """Measures Clearfloor with more and more decisions in the record: `python -m bench.performance.growth`.
 
-The record only grows, so rounds cannot be interleaved: an empty record is measured first and, on a new site, once more in
+The record only grows, so rounds cannot be interleaved: a small record is measured first and, on a new site, once more in
 the end. What differs between these two is the machine's.
 """
 
@@ -18,7 +18,7 @@ from bench.performance.gateways import CLEARFLOOR, direct
 from bench.performance.programs import require_programs
 from bench.performance.report import markdown
 from bench.performance.scenarios import LATENCY, SCENARIOS, THROUGHPUT, Turn
-from bench.performance.site import BENCH_HOME, Site, running_site
+from bench.performance.site import BENCH_HOME, FIRST_DECISIONS, Site, running_site
 
 _ROWS = (1_000_000, 10_000_000)
 _ROUNDS = 3
@@ -90,7 +90,7 @@ def _require_space(rows: int) -> None:
 def _measured(sizes: Sequence[int], rounds: int, seconds: float) -> Series:
     series: Series = []
     with running_site() as site:
-        series.append(("empty", _measured_once(site, rounds, seconds)))
+        series.append((f"{FIRST_DECISIONS:,}", _measured_once(site, rounds, seconds)))
         filled = 0
         for size in sizes:
             sys.stderr.write(f"filling up to {size:,} decisions\n")
@@ -99,7 +99,7 @@ def _measured(sizes: Sequence[int], rounds: int, seconds: float) -> Series:
             filled = size
             series.append((f"{size:,}", _measured_once(site, rounds, seconds)))
     with running_site() as site:
-        series.append(("empty, in the end", _measured_once(site, rounds, seconds)))
+        series.append((f"{FIRST_DECISIONS:,}, in the end", _measured_once(site, rounds, seconds)))
     return series
 
 
