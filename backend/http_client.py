@@ -19,6 +19,7 @@ import httpx
 # aiohttp asks for larger ones as a file, which it sends piece by piece.
 _MOST_BYTES_AT_ONCE = 1024 * 1024
 _USER_AGENT = "clearfloor"
+SUCCESS = range(200, 300)
 
 
 class HttpError(Exception):
@@ -92,6 +93,7 @@ class AiohttpClient:
                     url, data=body, headers=headers, allow_redirects=False, proxy=self._proxy(url)
                 )
         except BaseException:
+            # Also where the call is cancelled: there is no answer that would give the connection back.
             self._free.release()
             raise
         return _AiohttpAnswer(response, self._free)

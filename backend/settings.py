@@ -79,7 +79,10 @@ class Settings(BaseSettings):
     # The record.
     store_timeout_seconds: float = _more_than_zero(5.0, "One call to the Data API.")
     store_retry_seconds: float = _more_than_zero(8.0, "All tries of a call together.")
-    store_connections: int = _more_than_zero(8, "Connections to the Data API.")
+    store_connections: int = _more_than_zero(
+        8,
+        "Connections to the Data API: so many for what requests write, and as many for what they read.",
+    )
     store_batch_items: int = _more_than_zero(
         128, "What concurrent requests write goes to the record in one call, up to so many of them."
     )

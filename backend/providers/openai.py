@@ -16,7 +16,7 @@ import msgspec
 import orjson
 
 from backend.errors import ProviderError
-from backend.http_client import HttpAnswer, HttpClient
+from backend.http_client import SUCCESS, HttpAnswer, HttpClient
 from backend.providers.transport import (
     EventReader,
     ServerSentEvent,
@@ -28,7 +28,6 @@ from backend.providers.types import ChatAnswer, ChatEvent, ProviderCall
 from backend.providers.usage import read_usage
 
 _DONE = b"[DONE]"
-_SUCCESS = range(200, 300)
 _LONGEST_ERROR_MESSAGE_CHARACTERS = 500
 # Our key or our account is wrong, for whatever request: the candidate is of no use until somebody mends it. 403 and 404
 # may be about this one request (moderation, a preference that nothing meets), and are no reason to leave it alone.
@@ -101,7 +100,7 @@ def _named(response: HttpAnswer) -> Iterator[None]:
 
 
 def _answer(response: HttpAnswer, content: bytes, call: ProviderCall) -> ChatAnswer:
-    if response.status not in _SUCCESS:
+    if response.status not in SUCCESS:
         raise _refusal(response, content, call.api_key)
     body = _object(content)
     _require_no_error(body, call.api_key)
@@ -119,7 +118,7 @@ def _answer(response: HttpAnswer, content: bytes, call: ProviderCall) -> ChatAns
 
 
 async def _opened_stream(response: HttpAnswer, call: ProviderCall) -> "OpenAIStream":
-    if response.status not in _SUCCESS:
+    if response.status not in SUCCESS:
         raise _refusal(response, await whole_body(response, call.most_answer_bytes), call.api_key)
     if "json" in response.headers.get("content-type", ""):
         raise ProviderError("malformed", "the provider answered without a stream")

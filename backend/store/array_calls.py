@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 import orjson
 
-from backend.http_client import HttpAnswer, HttpClient, HttpError
+from backend.http_client import SUCCESS, HttpAnswer, HttpClient, HttpError
 from backend.settings import Settings
-from backend.store.client import SUCCESS, is_away, refusal, unavailable
+from backend.store.client import is_away, refusal, unavailable
 
 
 class ArrayCalls:

@@ -15,6 +15,7 @@ from postgrest.exceptions import APIError
 
 from backend.cookies import no_cookies
 from backend.errors import StoreUnavailableError
+from backend.http_client import SUCCESS
 from backend.settings import Settings
 from supabase import AsyncClient, AsyncClientOptions
 
@@ -27,7 +28,6 @@ _HAS_CODE = re.compile(rb'"code"\s*:\s*"(?:[0-9A-Z]{5}|PGRST[0-9]{3})"')
 # Data exceptions and violated constraints.
 _CLASSES_OF_WRONG_VALUES = frozenset({"22", "23"})
 _AWAY_STATUSES = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
-SUCCESS = range(200, 300)
 RETRY_AFTER_SECONDS = 1.0
 _LOCK_NOT_AVAILABLE = "55P03"
 _AWAY = "The record cannot be reached ({}). Nothing is charged; try again shortly."

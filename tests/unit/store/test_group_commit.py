@@ -174,9 +174,11 @@ async def test_an_organization_whose_wallet_is_locked_keeps_nobody_else_waiting(
     locked = put(commit, "x1", organization=OTHER)
     healthy = put(commit, "a", organization=ONE) + put(commit, "b", organization=THIRD)
     assert await contents(healthy) == ["a", "b"]
+    # In one turn: but for the first of them they would go together.
     locked += put(commit, "x2", organization=OTHER)
     healthy = put(commit, "c", organization=ONE)
     assert await contents(healthy) == ["c"]
+    assert not [batch for batch in record.batches if b"x2" in batch and b"c" in batch]
     assert [b"c"] in record.batches
     assert not any(item.answer.done() for item in locked)
     is_locked = False
@@ -233,7 +235,75 @@ async def test_what_only_gets_through_alone_keeps_nobody_from_getting_through() 
     assert await contents(innocent) == list("abcdefgh")
     assert await contents(large[:2]) == ["x" * 60, "y" * 60]
     assert not large[2].answer.done()
-    assert await contents(put(commit, "i")) == ["i"]
+    record.batches.clear()
+    for _ in range(5):
+        assert await contents(put(commit, "i", "j")) == ["i", "j"]
+        await turns()
+    assert not [batch for batch in record.batches if large[2].content in batch and len(batch) > 1]
+
+
+@pytest.mark.usefixtures("waits")
+async def test_batches_grow_again_once_the_record_is_back() -> None:
+    """An absence must not leave everybody alone."""
+    faults = [AWAY, AWAY, AWAY]
+    record = Record(lambda _: faults.pop() if faults else None)
+    commit = group_commit(record)
+    await contents(put(commit, *"abcd"))
+    for name in "efgh":
+        await contents(put(commit, name))
+    record.batches.clear()
+    assert await contents(put(commit, *"ijkl")) == list("ijkl")
+    assert record.batches == [[b"i", b"j", b"k", b"l"]]
+
+
+@pytest.mark.usefixtures("waits")
+async def test_however_many_are_set_apart_they_make_two_calls_at_a_time() -> None:
+    """The others need connections, too."""
+    faults: list[Exception] = [LOCKED]
+    record = Record(lambda _: faults.pop() if faults else None)
+    commit = GroupCommit(record.call, batch_items=10, most_waiting=100)
+    items = [put(commit, "a", organization=UUID(int=number))[0] for number in range(8)]
+    await contents(items)
+    assert record.most_under_way == 2
+
+
+async def test_an_item_whose_time_is_up_when_its_turn_comes_is_not_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The record is slow, and its caller has no time left for a provider."""
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    record = Record(gate=asyncio.Event())
+    commit = group_commit(record)
+    first = put(commit, "a")
+    await turns()
+    (late,) = put(commit, "b", deadline=101.0)
+    now = 102.0
+    assert record.gate
+    record.gate.set()
+    await contents(first)
+    await turns()
+    assert isinstance(late.answer.exception(), StoreUnavailableError)
+    assert record.batches == [[b"a"]]
+
+
+async def test_who_waits_far_behind_while_the_record_is_away_ends_in_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With the failure of whatever is before it, not once it is its turn."""
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    record = Record(lambda _: AWAY, gate=asyncio.Event())
+    commit = group_commit(record)
+    put(commit, "a")
+    await turns()
+    items = put(commit, *"bcdefghijklm", deadline=101.0)
+    now = 102.0
+    assert record.gate
+    record.gate.set()
+    await turns()
+    assert all(item.answer.done() for item in items)
+    assert [item.answer.exception() for item in items]
 
 
 async def test_a_batch_has_no_more_bytes_than_get_through_in_time() -> None:
