@@ -42,6 +42,12 @@ class Table:
 
 
 _FAILURES = Line("failures", "failures", 0)
+_CPU_OF_OTHERS = (
+    Line("… Postgres and PostgREST", "database_cpu", 2),
+    Line("… nginx before PostgREST", "front_cpu", 2),
+    Line("… mock provider", "provider_cpu", 2),
+    Line("… load generator", "load_cpu", 2),
+)
 _TABLES = (
     Table(
         "64 connections",
@@ -51,10 +57,7 @@ _TABLES = (
             Line("median latency, ms", "p50"),
             Line("99th percentile, ms", "p99"),
             Line("CPU s per 1,000 requests: gateway", "gateway_cpu", 2),
-            Line("… Postgres and PostgREST", "database_cpu", 2),
-            Line("… nginx before PostgREST", "front_cpu", 2),
-            Line("… mock provider", "provider_cpu", 2),
-            Line("… load generator", "load_cpu", 2),
+            *_CPU_OF_OTHERS,
             _FAILURES,
         ),
     ),
@@ -76,9 +79,7 @@ _TABLES = (
             Line("first byte, ms", "first", 2),
             Line("first byte added to the direct call, ms", "first_added", 2),
             Line("CPU s per 1,000 streams: gateway", "gateway_cpu", 2),
-            Line("… Postgres and PostgREST", "database_cpu", 2),
-            Line("… mock provider", "provider_cpu", 2),
-            Line("… load generator", "load_cpu", 2),
+            *_CPU_OF_OTHERS,
             _FAILURES,
         ),
     ),
