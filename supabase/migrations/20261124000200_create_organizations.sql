@@ -1,7 +1,7 @@
 -- The tenants: organizations, their members, agents and API keys.
 --
 -- A member reads its active organization (the `app_metadata.organization_id` claim) and changes nothing here through
--- the Data API; the backend does, as service_role.
+-- the Data API. Owners and admins do by the backend's routes, and so by functions that ask what their role is.
 --
 -- Locks nothing that exists, but for a moment auth.users (foreign key of organization_members).
 set lock_timeout = '4s';
@@ -48,6 +48,7 @@ create table public.organization_members (
     role text not null default 'member'
     constraint organization_members_role_check check (role in ('owner', 'admin', 'member')),
     default_agent_id uuid,
+    last_chosen_at timestamptz,
     created_at timestamptz not null default now(),
     primary key (organization_id, user_id),
     constraint organization_members_default_agent_fkey
@@ -61,6 +62,8 @@ on public.organization_members (organization_id, default_agent_id);
 comment on table public.organization_members is 'Which Supabase Auth users speak for which organization.';
 comment on column public.organization_members.default_agent_id is
 'The agent that the member''s access token acts as when the request names none.';
+comment on column public.organization_members.last_chosen_at is
+'When the user last made this its active organization. Of all its memberships the one that was chosen last is active.';
 
 create table public.api_keys (
     id uuid primary key,
@@ -92,8 +95,9 @@ on public.api_keys to authenticated;
 -- An organization is never deleted: its record and its ledger stay.
 grant select, insert, update on public.organizations to service_role;
 grant select, insert, update, delete on public.agents, public.organization_members, public.api_keys to service_role;
-grant select on public.organizations, public.agents, public.organization_members, public.api_keys
-to clearfloor_writer;
+grant select, update on public.organizations to clearfloor_writer;
+grant select, insert, update on public.agents, public.api_keys to clearfloor_writer;
+grant select, insert, update, delete on public.organization_members to clearfloor_writer;
 
 alter table public.organizations enable row level security;
 alter table public.agents enable row level security;

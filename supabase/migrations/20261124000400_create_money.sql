@@ -179,3 +179,10 @@ revoke create on schema private from clearfloor_writer;
 
 create trigger organizations_create_wallet after insert on public.organizations
 for each row execute function private.create_wallet();
+
+create trigger spend_caps_audit after insert or update or delete on public.spend_caps
+for each row execute function private.audit('id', 'set_at', 'taken_when_set_nano_usd');
+-- Not where the buckets alone are written, which every limited request does.
+create trigger rate_limits_audit
+after insert or update of requests_per_minute, tokens_per_minute or delete on public.rate_limits
+for each row execute function private.audit('id', 'requests_full_at', 'tokens_full_at');

@@ -572,8 +572,10 @@ end
 $$;
 
 -- Sets, changes or (limit null) removes a cap; returns its id.
-create function public.set_spend_cap(cap_id uuid, organization_id uuid, agent_id uuid, window_kind text, limit_nano_usd bigint)
-returns uuid
+create function public.set_spend_cap(
+    cap_id uuid, organization_id uuid, agent_id uuid, window_kind text, limit_nano_usd bigint,
+    acting_user_id uuid default null
+) returns uuid
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '4s' as $$
 #variable_conflict use_column
 declare
@@ -589,6 +591,8 @@ begin
         raise exception 'There is no window `%`; no cap was changed.', kind
         using errcode = 'invalid_parameter_value', hint = 'hour, day, month or lifetime.';
     end if;
+    perform private.act_as(acting_user_id, organization, '{owner,admin}');
+    perform private.require_agent(organization, scope_agent);
     perform private.lock_wallet(organization);
     moment := clock_timestamp();
     current_window_start := (
@@ -620,11 +624,13 @@ end
 $$;
 
 comment on function public.set_spend_cap is
-'Sets the cap of a scope (agent_id null: the organization) and UTC window, nano-USD; null removes it. Returns its id.';
+'Sets the cap of a scope (agent_id null: the organization) and UTC window, nano-USD; null removes it. Returns its id. With an '
+'acting_user_id only if that is an owner or admin of the organization.';
 
 -- Sets, changes or (both null) removes a rate limit; returns its id. Buckets start full.
 create function public.set_rate_limit(
-    limit_id uuid, organization_id uuid, agent_id uuid, requests_per_minute bigint, tokens_per_minute bigint
+    limit_id uuid, organization_id uuid, agent_id uuid, requests_per_minute bigint, tokens_per_minute bigint,
+    acting_user_id uuid default null
 ) returns uuid
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '4s' as $$
 #variable_conflict use_column
@@ -635,6 +641,8 @@ declare
     tokens constant bigint := set_rate_limit.tokens_per_minute;
     known uuid;
 begin
+    perform private.act_as(acting_user_id, organization, '{owner,admin}');
+    perform private.require_agent(organization, scope_agent);
     perform private.lock_wallet(organization);
     select id into known from public.rate_limits
     where organization_id = organization and agent_id is not distinct from scope_agent;
@@ -655,13 +663,13 @@ $$;
 
 comment on function public.set_rate_limit is
 'Sets the requests and tokens a minute of a scope (agent_id null: the organization), null: no limit; both null removes it. '
-'Returns its id.';
+'Returns its id. With an acting_user_id only if that is an owner or admin of the organization.';
 
 grant execute on function public.top_up_wallet(uuid, uuid, bigint, text, text) to service_role;
 grant execute on function public.refund_decision(uuid, uuid, uuid, bigint, text, text) to service_role;
 grant execute on function public.correct_wallet(uuid, uuid, bigint, text, text) to service_role;
-grant execute on function public.set_rate_limit(uuid, uuid, uuid, bigint, bigint) to service_role;
-grant execute on function public.set_spend_cap(uuid, uuid, uuid, text, bigint) to service_role;
+grant execute on function public.set_rate_limit(uuid, uuid, uuid, bigint, bigint, uuid) to service_role;
+grant execute on function public.set_spend_cap(uuid, uuid, uuid, text, bigint, uuid) to service_role;
 
 reset role;
 revoke create on schema private, public from clearfloor_writer;

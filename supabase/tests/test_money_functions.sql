@@ -288,8 +288,8 @@ select throws_ok(
 )
 from unnest(array['1', 'null']) as most;
 select throws_ok(
-    $$select pg_temp.set_cap('month', 1, 'zenith agent')$$, '23503',
-    'insert or update on table "spend_caps" violates foreign key constraint "spend_caps_agent_fkey"',
+    $$select pg_temp.set_cap('month', 1, 'zenith agent')$$, 'P0002',
+    format('The organization has no agent %s; nothing was changed.', pg_temp.id('zenith agent')),
     'an organization cannot cap the agent of another one'
 );
 select is_empty('select pg_temp.wrong_books()', 'after all caps the books are right');

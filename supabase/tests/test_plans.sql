@@ -1,6 +1,6 @@
 -- What a user's query costs: the organization's claim is worked out once per query, for every table of a tenant's.
 begin;
-select plan(29);
+select plan(31);
 
 create function pg_temp.plan_of(table_name text) returns setof text language plpgsql as $$
 begin
@@ -43,7 +43,7 @@ select set_eq(
     'select table_name from tenant_tables',
     array[
         'organizations', 'organization_members', 'agents', 'api_keys', 'wallets', 'spend_caps', 'spend_counters',
-        'rate_limits', 'ledger_entries', 'routing_outcomes', 'inferences'
+        'rate_limits', 'ledger_entries', 'routing_outcomes', 'inferences', 'audit_entries'
     ],
     'this file plans every table that has a policy'
 );

@@ -1,0 +1,122 @@
+-- What Supabase Auth puts into a token, and how a user switches between its organizations.
+begin;
+select plan(24);
+
+create function pg_temp.id(name text) returns uuid language sql immutable return md5('clearfloor pgtap ' || name)::uuid;
+
+create function pg_temp.sign_in(name text, organization text default '', is_anonymous boolean default false) returns void
+language sql as $$
+    select set_config('request.jwt.claims', jsonb_build_object(
+        'sub', pg_temp.id(name), 'role', 'authenticated', 'aud', 'authenticated', 'is_anonymous', is_anonymous,
+        'app_metadata', jsonb_build_object('organization_id', pg_temp.id(organization))
+    )::text, true)
+$$;
+
+-- What the hook makes of a user's `app_metadata`.
+create function pg_temp.metadata(name text, app_metadata jsonb default '{}', is_anonymous boolean default false)
+returns jsonb language sql as $$
+    select private.access_token_hook(jsonb_build_object('user_id', pg_temp.id(name), 'claims', jsonb_build_object(
+        'sub', pg_temp.id(name), 'is_anonymous', is_anonymous, 'app_metadata', app_metadata,
+        'user_metadata', jsonb_build_object('organization_id', pg_temp.id('zenith'))
+    ))) -> 'claims' -> 'app_metadata'
+$$;
+
+create function pg_temp.speaks_for(organization text, role text) returns jsonb language sql as $$
+    select jsonb_build_object('organization_id', pg_temp.id(organization), 'role', role)
+$$;
+
+insert into auth.users (id, email) select pg_temp.id(name), name || '@pgtap.example' from unnest(array['ann', 'bob', 'eve']) as name;
+insert into public.organizations (id, name) select pg_temp.id(name), name from unnest(array['acme', 'zenith', 'other']) as name;
+insert into public.organization_members (organization_id, user_id, role, created_at) values
+(pg_temp.id('zenith'), pg_temp.id('ann'), 'member', '2026-02-02'),
+(pg_temp.id('acme'), pg_temp.id('ann'), 'owner', '2026-01-01'),
+(pg_temp.id('zenith'), pg_temp.id('bob'), 'admin', '2026-01-01');
+
+-- Who may call it.
+select is(
+    array(
+        select role from unnest(array['anon', 'authenticated', 'service_role', 'supabase_auth_admin']) as role
+        where has_function_privilege(role, 'private.access_token_hook(jsonb)', 'execute')
+    ),
+    array['supabase_auth_admin'],
+    'nobody but Supabase Auth may execute the hook'
+);
+select ok(has_schema_privilege('supabase_auth_admin', 'private', 'usage'), 'Supabase Auth reaches the hook');
+select is_empty(
+    $$
+        select relname from pg_class
+        where relnamespace = 'public'::regnamespace and relkind = 'r'
+            and has_table_privilege('supabase_auth_admin', oid, 'select')
+    $$,
+    'Supabase Auth may read none of the tables itself'
+);
+
+-- What it says.
+select is(pg_temp.metadata('ann'), pg_temp.speaks_for('acme', 'owner'), 'of several memberships the oldest is active at first');
+select is(pg_temp.metadata('bob'), pg_temp.speaks_for('zenith', 'admin'), 'the role is that of the membership');
+select is(pg_temp.metadata('eve'), '{}', 'a user without a membership speaks for nobody');
+select is(
+    pg_temp.metadata('eve', pg_temp.speaks_for('acme', 'owner')), '{}',
+    'an organization that stood in the metadata before opens nothing: a membership does'
+);
+select is(
+    pg_temp.metadata('bob', '{"provider": "email"}'), pg_temp.speaks_for('zenith', 'admin') || '{"provider": "email"}',
+    'everything else in app_metadata stays'
+);
+select is(pg_temp.metadata('ann', '{}', true), '{}', 'an anonymous user speaks for nobody, even if it is a member');
+select is(
+    private.access_token_hook(jsonb_build_object('user_id', pg_temp.id('bob'), 'claims', '{"aud": "authenticated"}'::jsonb))
+    -> 'claims' ->> 'aud',
+    'authenticated', 'the other claims stay'
+);
+select is(
+    private.access_token_hook(jsonb_build_object('user_id', pg_temp.id('bob'), 'claims', '{}'::jsonb))
+    -> 'claims' -> 'app_metadata',
+    pg_temp.speaks_for('zenith', 'admin'), 'claims without app_metadata get it'
+);
+
+-- What a user sees of its organizations, and how it switches.
+set local role authenticated;
+do $$ begin perform pg_temp.sign_in('ann', 'acme'); end $$;
+select results_eq(
+    'select organization_id, name, role, is_active from public.my_organizations()',
+    $$values (pg_temp.id('acme'), 'acme', 'owner', true), (pg_temp.id('zenith'), 'zenith', 'member', false)$$,
+    'a user lists its organizations, also those that its token does not speak for, and no others'
+);
+select lives_ok($$select public.switch_organization(pg_temp.id('zenith'))$$, 'a user switches to another of its organizations');
+reset role;
+select is(pg_temp.metadata('ann'), pg_temp.speaks_for('zenith', 'member'), 'the next token speaks for it');
+select is(pg_temp.metadata('bob'), pg_temp.speaks_for('zenith', 'admin'), 'other members'' tokens are as they were');
+set local role authenticated;
+select throws_ok(
+    $$select public.switch_organization(pg_temp.id('other'))$$, '42501', null,
+    'a user cannot switch to an organization that it does not belong to'
+);
+select throws_ok(
+    'select public.switch_organization(null)', '42501', null, 'a user cannot switch to no organization'
+);
+do $$ begin perform pg_temp.sign_in('ann', 'acme', is_anonymous => true); end $$;
+select throws_ok(
+    $$select public.switch_organization(pg_temp.id('acme'))$$, '42501', null, 'an anonymous user switches nothing'
+);
+select is_empty('select * from public.my_organizations()', 'an anonymous user has no organizations');
+do $$ begin perform set_config('request.jwt.claims', '', true); end $$;
+select is_empty('select * from public.my_organizations()', 'nobody has no organizations');
+reset role;
+select is(pg_temp.metadata('ann'), pg_temp.speaks_for('zenith', 'member'), 'what was refused has changed nothing');
+select is_empty(
+    $$select from public.audit_entries where table_name = 'organization_members' and action = 'update'$$,
+    'to look at another organization is no change of either'
+);
+
+-- An ended membership.
+delete from public.organization_members where organization_id = pg_temp.id('zenith') and user_id = pg_temp.id('ann');
+select is(
+    pg_temp.metadata('ann'), pg_temp.speaks_for('acme', 'owner'),
+    'when the active membership ends, the next token speaks for what is left'
+);
+delete from public.organization_members where user_id = pg_temp.id('ann');
+select is(pg_temp.metadata('ann'), '{}', 'and when that ends, too, for nobody');
+
+select * from finish();
+rollback;
