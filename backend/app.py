@@ -10,7 +10,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from backend.api import chat, decisions, health, models, operators
+from backend.api import chat, decisions, health, management, models, operators
 from backend.api.chat import ChatCompletions
 from backend.api.errors import add_error_handlers
 from backend.api.faults import FaultBarrier
@@ -48,7 +48,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         Middleware(
             CORSMiddleware,
             allow_origins=settings.allowed_origins,
-            allow_methods=["GET", "POST"],
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
             # SDKs send headers of their own (x-stainless-*); the allow-list that guards is that of the origins.
             allow_headers=["*"],
             expose_headers=[*chat.EXPOSED_HEADERS, "retry-after", "x-should-retry"],
@@ -60,7 +60,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.hot_path = _wrapped(ChatCompletions(), edge)
     add_error_handlers(app)
     app.router.routes.append(chat.ROUTE)
-    for module in (models, decisions, health):
+    for module in (models, decisions, management, health):
         app.include_router(module.router)
     if settings.operators:
         app.include_router(operators.router)

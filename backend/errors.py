@@ -16,6 +16,7 @@
     ├── RequestInProgressError         409  the request that has the key is under way
     ├── RequestDoneError               409  it is over, and its answer is not stored
     ├── EntryIdTakenError              409  the id of a wallet's entry stands for another
+    ├── ConflictError                  409  what is asked for contradicts what is there
     ├── NoCandidateFitsError           422  none can take the request, whatever its quality
     ├── NoCandidateClearsFloorError    422  some can, but none is good enough
     ├── AllCandidatesFailedError       503  every candidate was tried, or none was available
@@ -103,14 +104,17 @@ class AccessDeniedError(ClearfloorError):
     """Somebody we know, who may not."""
 
     status, code, type = 403, "access_denied", "permission_error"
-    when = "The agent is switched off, the organization has no such agent or member, or a browser called an operator's route."
+    when = (
+        "The agent is switched off, the organization has no such agent or member, the member's role does not allow it, an API"
+        " key called a route of members, or a browser an operator's."
+    )
 
 
 class NotFoundError(ClearfloorError):
     """Nothing there that this caller may see."""
 
     status, code, type = 404, "not_found", "invalid_request_error"
-    when = "No such route, or no such decision of the caller's."
+    when = "No such route, or no such decision, agent, key or member of the caller's."
 
 
 class ModelNotFoundError(NotFoundError):
@@ -170,6 +174,13 @@ class EntryIdTakenError(ClearfloorError):
 
     status, code, type = 409, "entry_id_taken", "invalid_request_error"
     when = "The id of a wallet's entry stands for another entry already. Nothing was changed."
+
+
+class ConflictError(ClearfloorError):
+    """What a member asks for contradicts what is there."""
+
+    status, code, type = 409, "conflict", "invalid_request_error"
+    when = "A name is taken, somebody is a member already, a key has ended, or no owner would be left. Nothing was changed."
 
 
 class NoCandidateFitsError(ClearfloorError):
@@ -232,6 +243,7 @@ ERROR_TABLE: tuple[type[ClearfloorError], ...] = (
     RequestInProgressError,
     RequestDoneError,
     EntryIdTakenError,
+    ConflictError,
     NoCandidateFitsError,
     NoCandidateClearsFloorError,
     AllCandidatesFailedError,

@@ -13,6 +13,8 @@ from cryptography.fernet import Fernet
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from backend.project_keys import project_key
+
 # A comma would end it, and a space be lost.
 _OPERATOR_TOKEN = re.compile(r"[a-z0-9_.-]+:(?P<token>[!-~]{32,})")
 
@@ -35,11 +37,12 @@ class Settings(BaseSettings):
 
     supabase_url: str = Field(validation_alias="SUPABASE_URL", description="The project's URL.")
     supabase_secret_key: SecretStr = Field(
-        validation_alias="SUPABASE_SECRET_KEY", description="The secret key (`sb_secret_...`)."
+        validation_alias="SUPABASE_SECRET_KEY",
+        description="The secret key (`sb_secret_...`, or the older `service_role` key).",
     )
     supabase_publishable_key: str = Field(
         validation_alias="SUPABASE_PUBLISHABLE_KEY",
-        description="The publishable key (`sb_publishable_...`), with which members' rows are read.",
+        description="The publishable key (`sb_publishable_...`, or the older `anon` key), with which members' rows are read.",
     )
     supabase_jwt_secret: SecretStr | None = Field(
         None,
@@ -71,6 +74,10 @@ class Settings(BaseSettings):
         "How long a caller's identity is remembered. The opening asks again, so a revoked key stops at once.",
     )
     caller_cache_entries: int = _more_than_zero(10_000, "How many callers are remembered.")
+    key_grace_seconds: int = _more_than_zero(
+        24 * 60 * 60,
+        "How long a rotated API key goes on beside the new one, unless the request says otherwise.",
+    )
     jwks_min_refresh_seconds: float = _more_than_zero(
         10.0, "How often at the most an unknown key id makes the backend fetch the project's signing keys."
     )
@@ -150,18 +157,30 @@ class Settings(BaseSettings):
 
     @field_validator("supabase_secret_key")
     @classmethod
-    def _is_not_publishable(cls, key: SecretStr) -> SecretStr:
+    def _is_secret(cls, key: SecretStr) -> SecretStr:
         if not key:
             raise ValueError("it is empty")
-        if key.get_secret_value().startswith("sb_publishable_"):
-            raise ValueError("it is a publishable key; the backend needs the secret one (sb_secret_...)")
+        kind = project_key(key.get_secret_value())
+        if kind == "publishable":
+            raise ValueError(
+                "it is a publishable key (sb_publishable_..., or the older `anon`); the backend needs the secret one"
+            )
+        if kind is None:
+            raise ValueError("it is no secret key of a project (sb_secret_..., or the older `service_role`)")
         return key
 
     @field_validator("supabase_publishable_key")
     @classmethod
-    def _is_not_secret(cls, key: str) -> str:
-        if key.startswith("sb_secret_"):
-            raise ValueError("it is a secret key, which must never stand where callers' keys do")
+    def _is_publishable(cls, key: str) -> str:
+        kind = project_key(key)
+        if kind == "secret":
+            raise ValueError(
+                "it is a secret key (sb_secret_..., or the older `service_role`), which must never stand where callers' keys do"
+            )
+        if kind is None:
+            raise ValueError(
+                "it is no publishable key of a project (sb_publishable_..., or the older `anon`)"
+            )
         return key
 
     @field_validator("answer_keys")

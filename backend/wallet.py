@@ -22,14 +22,15 @@ _CANNOT_TELL = 2
 
 _AMOUNT_HELP = "such as 12.50, with up to 9 decimals; `correct` takes with -12.50"
 _KINDS: dict[str, Kind] = {"top-up": "top_up", "refund": "refund", "correct": "correction"}
+# No member's rows are read here: an operator need not look the real one up.
+_NO_PUBLISHABLE_KEY = "sb_publishable_not-used-here"
 
 
 def main(arguments: Sequence[str]) -> int:
     """Make an entry and print the new balance; return 0 for done, 1 for refused, 2 when it cannot tell."""
     entry = _entry(_parser().parse_args(arguments))
     try:
-        # No member's rows are read here, so that the publishable key is not needed.
-        settings = Settings(SUPABASE_PUBLISHABLE_KEY="")
+        settings = Settings(SUPABASE_PUBLISHABLE_KEY=_NO_PUBLISHABLE_KEY)
     except ValidationError as error:
         return _fail(_CANNOT_TELL, *faults(error))
     # Before it is sent: whatever happens then, the same entry can be sent again.

@@ -8,6 +8,7 @@ import msgspec
 from fastapi import Request
 
 from backend.errors import InvalidRequestError, RequestTooLargeError
+from backend.units import nano_usd
 
 T = TypeVar("T")
 
@@ -49,6 +50,18 @@ def decode_body(decode: Callable[[bytes], T], content: bytes, *, known_fields: S
         raise InvalidRequestError(f"The body is not JSON: {error}.") from error
     except RecursionError as error:
         raise InvalidRequestError("The body is nested too deeply.") from error
+
+
+def decode_amount(text: str, param: str) -> int:
+    """Return an amount in USD, as text, in nano-USD.
+
+    Raises:
+        InvalidRequestError: it is none; the error names ``param``.
+    """
+    try:
+        return nano_usd(text)
+    except ValueError as error:
+        raise InvalidRequestError(f"{error}. Nothing was changed.", param=param) from error
 
 
 def _invalid(described: str, known_fields: Sequence[str]) -> InvalidRequestError:

@@ -15,12 +15,19 @@ from fastapi import Request
 
 from backend.api.tokens import TokenVerifier, User
 from backend.errors import AccessDeniedError, AuthenticationError, InvalidRequestError
+from backend.project_keys import ProjectKey, project_key
 from backend.settings import Settings
 from backend.store.callers import Caller, find_caller_by_key, find_caller_by_user
 from backend.store.client import DataApi
 
 API_KEY_PREFIX = "cf_"
 AGENT_HEADER = "x-clearfloor-agent"
+_PROJECT_KEYS: dict[ProjectKey, str] = {
+    "publishable": "This is the project's publishable key, which names nobody: send an agent's API key (cf_...) or the access"
+    " token of a user who has signed in.",
+    "secret": "This is the project's secret key, which opens the whole database and belongs to the backend alone: send an agent's"
+    " API key (cf_...). Replace it if anybody else may have seen it.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +64,7 @@ class Identities:
             InvalidRequestError: an agent is named beside a key, which speaks for its own.
             StoreUnavailableError: nobody can tell now.
         """
-        scheme, _, credential = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not credential:
-            raise AuthenticationError(
-                "No credentials: send `Authorization: Bearer` with an agent's API key (cf_...) or a Supabase access token."
-            )
+        credential = _credential(request)
         agent = _named_agent(request)
         if credential.startswith(API_KEY_PREFIX):
             if agent is not None:
@@ -70,8 +73,31 @@ class Identities:
                     param=AGENT_HEADER,
                 )
             return Identity(await self._by_key(credential, is_checked_again=is_checked_again), None)
-        user = await self._verifier.verify(credential)
+        user = await self._verified(credential)
         return Identity(await self._by_user(user, agent, is_checked_again=is_checked_again), user)
+
+    async def identify_member(self, request: Request) -> User:
+        """Find out which user is calling, and for which organization. Whether it is a member still is not asked here.
+
+        Raises:
+            AuthenticationError: nobody we know.
+            AccessDeniedError: an agent.
+            StoreUnavailableError: nobody can tell now.
+        """
+        credential = _credential(request)
+        if credential.startswith(API_KEY_PREFIX):
+            raise AccessDeniedError(
+                "A key speaks for an agent, which manages nothing: send a member's access token. Nothing was changed."
+            )
+        return await self._verified(credential)
+
+    async def _verified(self, token: str) -> User:
+        try:
+            return await self._verifier.verify(token)
+        except AuthenticationError as error:
+            if kind := project_key(token):
+                raise AuthenticationError(_PROJECT_KEYS[kind]) from error
+            raise
 
     async def _by_key(self, key: str, *, is_checked_again: bool) -> Caller:
         key_hash = hashlib.sha256(key.encode()).digest()
@@ -112,6 +138,20 @@ class Identities:
             self._looked_up[who] = task
             task.add_done_callback(lambda _: self._looked_up.pop(who))
         return await asyncio.shield(self._looked_up[who])
+
+
+def _credential(request: Request) -> str:
+    """Return the API key or the token that a request carries.
+
+    Raises:
+        AuthenticationError: none.
+    """
+    scheme, _, credential = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not credential:
+        raise AuthenticationError(
+            "No credentials: send `Authorization: Bearer` with an agent's API key (cf_...) or a Supabase access token."
+        )
+    return credential
 
 
 def _named_agent(request: Request) -> str | None:

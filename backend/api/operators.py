@@ -15,12 +15,12 @@ from msgspec import Meta, Struct
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from backend.api.body import decode_body, read_body
+from backend.api.body import decode_amount, decode_body, read_body
 from backend.api.errors import error_response
 from backend.api.parts import parts_of
-from backend.errors import AccessDeniedError, AuthenticationError, InvalidRequestError
+from backend.errors import AccessDeniedError, AuthenticationError
 from backend.store.wallets import Kind, WalletEntry, make_entry
-from backend.units import nano_usd, usd
+from backend.units import usd
 
 _PREFIX = "/v1/operator/"
 
@@ -131,17 +131,10 @@ async def _make(
         kind=asked.kind,
         id=asked.id,
         organization_id=organization_id,
-        amount_nano_usd=_amount(asked.amount_usd),
+        amount_nano_usd=decode_amount(asked.amount_usd, "amount_usd"),
         note=asked.note,
         actor=actor,
         decision_id=asked.decision_id,
     )
     balance = await make_entry(parts.data_api, entry, retry_seconds=parts.settings.store_retry_seconds)
     return {"id": str(entry.id), "organization_id": str(organization_id), "balance_usd": usd(balance)}
-
-
-def _amount(text: str) -> int:
-    try:
-        return nano_usd(text)
-    except ValueError as error:
-        raise InvalidRequestError(f"{error}. Nothing was changed.", param="amount_usd") from error

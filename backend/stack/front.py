@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import jwt
 import uvicorn
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -36,6 +37,7 @@ _NOT_FORWARDED = frozenset(
         *("transfer-encoding", "upgrade", "host", "apikey", "authorization", "origin"),
     }
 )
+_ROLES_OF_KEYS = frozenset({"anon", "service_role"})
 _NOT_RETURNED = frozenset({"connection", "keep-alive", "transfer-encoding", "date", "server"})
 
 
@@ -59,6 +61,7 @@ class Gate:
             keys.secret_key: keys.service_token("service_role"),
         }
         self._secret_key = keys.secret_key
+        self._jwt_secret = keys.jwt_secret
 
     def authorization(self, headers: Mapping[str, str]) -> str:
         """Return the Authorization header to send on.
@@ -69,12 +72,25 @@ class Gate:
             PermissionError: the key is missing, unknown, or a secret one in a browser.
         """
         key = headers.get("apikey", "")
-        if key not in self._tokens:
-            raise PermissionError("Invalid API key" if key else "No API key found in request")
+        if not key:
+            raise PermissionError("No API key found in request")
         if key == self._secret_key and headers.get("user-agent", "").startswith("Mozilla/"):
             raise PermissionError("Forbidden use of secret API key in browser")
+        own = self._token_of(key)
         token = headers.get("authorization", "").removeprefix("Bearer ").strip()
-        return f"Bearer {self._tokens[key] if token in ('', key) else token}"
+        return f"Bearer {own if token in ('', key) else token}"
+
+    def _token_of(self, key: str) -> str:
+        """Return the token that an API key stands for; an older key is one itself."""
+        if token := self._tokens.get(key):
+            return token
+        try:
+            claims = jwt.decode(key, self._jwt_secret, algorithms=["HS256"])
+        except jwt.InvalidTokenError as error:
+            raise PermissionError("Invalid API key") from error
+        if claims.get("role") not in _ROLES_OF_KEYS:
+            raise PermissionError("Invalid API key")
+        return key
 
 
 class DataApi:

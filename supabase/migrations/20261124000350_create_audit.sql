@@ -60,6 +60,9 @@ begin
 end
 $$;
 
+-- What members are refused has the SQLSTATE of an HTTP status: PT403, PT404, PT409.
+-- https://docs.postgrest.org/en/v12/references/errors.html#raise-errors-with-http-status-codes
+
 -- Says for the rest of the transaction that a member acts, and that its role allows it. Null: nobody but the database's
 -- own roles acts. The membership stays as it is until the transaction ends.
 create function private.act_as(acting_user_id uuid, organization_id uuid, allowed_roles text []) returns void
@@ -76,10 +79,10 @@ begin
     for share;
     if acting_role is null then
         raise exception 'The user is not a member of the active organization; nothing was changed.'
-        using errcode = 'insufficient_privilege', hint = 'Choose another organization and refresh the token.';
+        using errcode = 'PT403', hint = 'Choose another organization and refresh the token.';
     elsif acting_role <> all(allowed_roles) then
         raise exception 'A member with the role `%` may not do this; nothing was changed.', acting_role
-        using errcode = 'insufficient_privilege', hint = format('Ask one with the role %s.', array_to_string(allowed_roles, ' or '));
+        using errcode = 'PT403', hint = format('Ask one with the role %s.', array_to_string(allowed_roles, ' or '));
     end if;
 end
 $$;
@@ -93,7 +96,7 @@ begin
         where agent.organization_id = require_agent.organization_id and agent.id = require_agent.agent_id
     ) then
         raise exception 'The organization has no agent %; nothing was changed.', agent_id
-        using errcode = 'no_data_found', hint = 'Look its id up in `agents`.';
+        using errcode = 'PT404', hint = 'Look its id up in `agents`.';
     end if;
 end
 $$;

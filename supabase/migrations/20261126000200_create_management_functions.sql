@@ -30,14 +30,14 @@ $$;
 create function private.raise_taken(what text) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 begin
-    raise exception '%; nothing was changed.', what using errcode = 'unique_violation', hint = 'Take another one.';
+    raise exception '%; nothing was changed.', what using errcode = 'PT409', hint = 'Take another one.';
 end
 $$;
 
 create function private.raise_missing(what text) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 begin
-    raise exception 'The organization has no %; nothing was changed.', what using errcode = 'no_data_found';
+    raise exception 'The organization has no %; nothing was changed.', what using errcode = 'PT404';
 end
 $$;
 
@@ -185,7 +185,7 @@ begin
         return new_key;
     elsif old_key.revoked_at is not null or old_key.expires_at <= moment then
         raise exception 'The key % has ended; nothing was changed.', key_id
-        using errcode = 'invalid_parameter_value', hint = 'Create a new one.';
+        using errcode = 'PT409', hint = 'Create a new one.';
     end if;
     new_key := private.insert_key((
         new_key_id, organization_id, old_key.agent_id, old_key.name, display_prefix, decode(key_hash, 'hex'), moment,
@@ -255,7 +255,7 @@ begin
         where member.organization_id = require_owner.organization_id and member.role = 'owner'
     ) then
         raise exception 'The organization would have no owner left; nothing was changed.'
-        using errcode = 'invalid_parameter_value', hint = 'Make somebody else an owner first.';
+        using errcode = 'PT409', hint = 'Make somebody else an owner first.';
     end if;
 end
 $$;
@@ -272,7 +272,7 @@ begin
     if known.user_id is not null
         and (known.role, known.default_agent_id) is distinct from (add_member.role, add_member.default_agent_id) then
         raise exception 'The user % is a member already, with the role `%`; nothing was changed.', user_id, known.role
-        using errcode = 'unique_violation', hint = 'Change the member instead.';
+        using errcode = 'PT409', hint = 'Change the member instead.';
     elsif known.user_id is null then
         insert into public.organization_members (organization_id, user_id, role, default_agent_id)
         values (add_member.organization_id, add_member.user_id, add_member.role, add_member.default_agent_id)
@@ -282,7 +282,7 @@ begin
 exception
     when foreign_key_violation then
         raise exception 'There is no user %; nothing was changed.', user_id
-        using errcode = 'no_data_found', hint = 'Whoever is added has signed up before.';
+        using errcode = 'PT404', hint = 'Whoever is added has signed up before.';
 end
 $$;
 

@@ -288,7 +288,7 @@ select throws_ok(
 )
 from unnest(array['1', 'null']) as most;
 select throws_ok(
-    $$select pg_temp.set_cap('month', 1, 'zenith agent')$$, 'P0002',
+    $$select pg_temp.set_cap('month', 1, 'zenith agent')$$, 'PT404',
     format('The organization has no agent %s; nothing was changed.', pg_temp.id('zenith agent')),
     'an organization cannot cap the agent of another one'
 );

@@ -40,9 +40,12 @@ def shared_secret_token(scene: Scene, secret: str, algorithm: str = "HS256") -> 
 
 @pytest.fixture(scope="module")
 def legacy_backend(stack: Stack) -> Iterator[BackendProcess]:
-    """Run a backend that accepts the shared secret too."""
+    """Run a backend of a project from before the new keys: its own keys are JWTs, and it accepts the shared secret's tokens."""
+    keys = StackKeys.kept_in(stack.home / "keys.json")
     variables = {
         "CLEARFLOOR_CATALOGUE_REFRESH_SECONDS": CATALOGUE_REFRESH_SECONDS,
+        "SUPABASE_SECRET_KEY": keys.service_token("service_role"),
+        "SUPABASE_PUBLISHABLE_KEY": keys.service_token("anon"),
         "SUPABASE_JWT_SECRET": stack.endpoints.jwt_secret,
     }
     with BackendProcess(stack, **variables) as running:
@@ -181,6 +184,39 @@ def _foreign_token(scene: Scene) -> str:
 
 def _public_key(scene: Scene) -> object:
     return StackKeys.kept_in(scene.stack.home / "keys.json").public_key_set()
+
+
+PROJECT_KEYS: dict[str, Callable[[Scene], str]] = {
+    "publishable": lambda scene: scene.stack.endpoints.publishable_key,
+    "older publishable": lambda scene: _service_token(scene, "anon"),
+    "secret": lambda scene: scene.stack.endpoints.secret_key,
+    "older secret": lambda scene: _service_token(scene, "service_role"),
+}
+
+
+def _service_token(scene: Scene, role: str) -> str:
+    return StackKeys.kept_in(scene.stack.home / "keys.json").service_token(role)
+
+
+async def check_a_project_key(scene: Scene, kind: str) -> None:
+    """Check that a key of the project's is 401, with a sentence that says which key it is."""
+    key = PROJECT_KEYS[kind](scene)
+    for response in (await scene.chat(key=key), await scene.get("/v1/decisions", key=key)):
+        assert (response.status_code, error_code(response)) == (401, "invalid_api_key")
+        assert f"the project's {kind.rsplit(maxsplit=1)[-1]} key" in response.json()["error"]["message"]
+        assert key not in response.text
+
+
+@pytest.mark.parametrize("kind", PROJECT_KEYS)
+async def test_a_key_of_the_project_is_told_from_a_callers(scene: Scene, kind: str) -> None:
+    """By its kind, of either generation."""
+    await check_a_project_key(scene, kind)
+
+
+@pytest.mark.parametrize("kind", PROJECT_KEYS)
+async def test_an_older_project_tells_them_too(legacy_scene: Scene, kind: str) -> None:
+    """There a key of the project verifies: it is signed with the secret that users' tokens are."""
+    await check_a_project_key(legacy_scene, kind)
 
 
 @pytest.mark.parametrize("flaw", BAD_TOKENS)

@@ -18,13 +18,14 @@ READY_TIMEOUT_SECONDS = 60.0
 class BackendProcess:
     """One `python -m backend.cli serve` against a stack, on a free port.
 
-    ``variables`` are added to its environment. When the body of the ``with`` fails, the log is printed.
+    ``variables`` are added to its environment, or replace what the stack gives it. When the
+    body of the ``with`` fails, the log is printed.
     """
 
     def __init__(self, stack: Stack, **variables: str) -> None:
         self.port = free_port()
         self.url = f"http://{HOST}:{self.port}"
-        self._environment = clean_environment(**backend_environment(stack, self.port), **variables)
+        self._environment = clean_environment(**backend_environment(stack, self.port) | variables)
 
     @property
     def pid(self) -> int:

@@ -105,17 +105,24 @@ class Rows:
         )
         return key_id, key
 
-    def member(self, organization_id: UUID, user_id: UUID, agent_id: UUID | None) -> None:
-        """Make a user (unless it is there) a member who acts as an agent by default."""
+    def user(self, user_id: UUID) -> UUID:
+        """Make a user, unless it is there."""
         self.query(
             "insert into auth.users (id, email) values (%(id)s, %(email)s) on conflict do nothing",
             id=user_id,
             email=f"{user_id}@example.test",
         )
+        return user_id
+
+    def member(
+        self, organization_id: UUID, user_id: UUID, agent_id: UUID | None, *, role: str = "member"
+    ) -> None:
+        """Make a user (unless it is there) a member who acts as an agent by default."""
         self.insert(
             "organization_members",
             organization_id=organization_id,
-            user_id=user_id,
+            user_id=self.user(user_id),
+            role=role,
             default_agent_id=agent_id,
         )
 

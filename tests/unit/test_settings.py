@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import jwt
 import pytest
 from cryptography.fernet import Fernet
 from pydantic import ValidationError
@@ -36,7 +37,10 @@ def test_a_start_with_wrong_settings_says_which_in_a_line_each(
     assert main(["serve"]) == 2
     said = capsys.readouterr().err
     assert said.splitlines() == [
-        "clearfloor serve: SUPABASE_SECRET_KEY: it is a publishable key; the backend needs the secret one (sb_secret_...)",
+        (
+            "clearfloor serve: SUPABASE_SECRET_KEY: it is a publishable key (sb_publishable_..., or the older `anon`);"
+            " the backend needs the secret one"
+        ),
         "clearfloor serve: SUPABASE_PUBLISHABLE_KEY: Field required",
         "clearfloor serve: CLEARFLOOR_PORT: Input should be a valid integer, unable to parse string as an integer",
     ]
@@ -52,16 +56,46 @@ def test_a_missing_setting_is_named(name: str, monkeypatch: pytest.MonkeyPatch) 
         Settings()
 
 
-def test_a_publishable_key_is_refused_where_the_secret_one_belongs() -> None:
+def legacy_key(role: str) -> str:
+    """Return a key of a project from before the new ones."""
+    return jwt.encode(
+        {"iss": "supabase", "role": role}, "secret-of-a-project-secret-of-a-project", algorithm="HS256"
+    )
+
+
+SECRET_KEYS = ["sb_secret_x", legacy_key("service_role")]
+PUBLISHABLE_KEYS = ["sb_publishable_x", legacy_key("anon")]
+NO_KEYS = ["hunter2", "a.b.c", legacy_key("authenticated"), "eyJ"]
+
+
+@pytest.mark.parametrize(("secret", "publishable"), list(zip(SECRET_KEYS, PUBLISHABLE_KEYS, strict=True)))
+def test_keys_of_both_generations_are_accepted(secret: str, publishable: str) -> None:
+    """A project has the one or the other."""
+    read = settings(SUPABASE_SECRET_KEY=secret, SUPABASE_PUBLISHABLE_KEY=publishable)
+    assert read.supabase_secret_key.get_secret_value() == secret
+    assert read.supabase_publishable_key == publishable
+
+
+@pytest.mark.parametrize("key", PUBLISHABLE_KEYS)
+def test_a_publishable_key_is_refused_where_the_secret_one_belongs(key: str) -> None:
     """The backend could neither open nor complete a decision with it."""
     with pytest.raises(ValidationError, match=r"SUPABASE_SECRET_KEY\n.*it is a publishable key"):
-        settings(SUPABASE_SECRET_KEY="sb_publishable_x")
+        settings(SUPABASE_SECRET_KEY=key)
 
 
-def test_a_secret_key_is_refused_where_the_publishable_one_belongs() -> None:
+@pytest.mark.parametrize("key", SECRET_KEYS)
+def test_a_secret_key_is_refused_where_the_publishable_one_belongs(key: str) -> None:
     """Users' reads would go out with it."""
     with pytest.raises(ValidationError, match=r"SUPABASE_PUBLISHABLE_KEY\n.*it is a secret key"):
-        settings(SUPABASE_PUBLISHABLE_KEY="sb_secret_x")
+        settings(SUPABASE_PUBLISHABLE_KEY=key)
+
+
+@pytest.mark.parametrize("key", NO_KEYS)
+@pytest.mark.parametrize("variable", ["SUPABASE_SECRET_KEY", "SUPABASE_PUBLISHABLE_KEY"])
+def test_what_is_no_key_of_a_project_is_refused(variable: str, key: str) -> None:
+    """At start, not with the first request."""
+    with pytest.raises(ValidationError, match=rf"{variable}\n.*it is no \w+ key of a project"):
+        settings(**{variable: key})
 
 
 def test_keys_of_answers_are_checked_at_start() -> None:
