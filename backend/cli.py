@@ -38,6 +38,9 @@ _COMMANDS = {
     "prices": _Command(
         "compare prices with a library's, and write them", "backend.prices.command:main", "prices,stack"
     ),
+    "policies": _Command(
+        "find policies that call a function for each row", "backend.policies.command:main", "policies,stack"
+    ),
     "demo": _Command("a guided tour of what `up` started", "backend.demo.tour:main"),
 }
 

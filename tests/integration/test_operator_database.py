@@ -7,7 +7,9 @@ from backend.stack.ports import HOST, free_port
 from tests.support.commands import one_line
 
 
-@pytest.mark.parametrize("command", [["preflight"], ["doctor"], ["prices", "diff"], ["prices", "apply"]])
+@pytest.mark.parametrize(
+    "command", [["preflight"], ["doctor"], ["prices", "diff"], ["prices", "apply"], ["policies", "check"]]
+)
 @pytest.mark.parametrize(
     ("url", "expected"),
     [
