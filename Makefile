@@ -7,15 +7,17 @@
 #   make status  what runs
 #   make test    every check and every test
 #   make check   the checks that need no database
+#   make types   write frontend/database.types.ts anew, after a migration was added or changed
 #   make demo    a guided tour against what `make up` started
 #   make bench   measure the gateway against its peers (10 minutes) and write docs/performance.md; needs wrk and nginx
 #   make bench-growth   measure it with up to 10 million decisions in the record (35 GB, an hour)
 #   make lock    write the lock files anew
 SHELL := /bin/sh
 BIN := .venv/bin
+NODE_BIN := node_modules/.bin
 MIGRATIONS := $(wildcard supabase/migrations/*.sql)
 .DEFAULT_GOAL := help
-.PHONY: help install up down clean status demo check test bench bench-growth lock
+.PHONY: help install up down clean status demo check types test bench bench-growth lock
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -39,6 +41,11 @@ check: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/squawk --assume-in-transaction --pg-version 17 --include=require-table-schema $(MIGRATIONS)
+	$(NODE_BIN)/tsc --project frontend --noEmit
+	$(NODE_BIN)/prettier --check --log-level warn frontend
+
+types: install
+	$(BIN)/python -m backend.stack.database_types
 
 test: check
 	$(BIN)/python -m pytest

@@ -1,6 +1,6 @@
 """The pinned programs of the stack, as npm installed them.
 
-Node runs none of them: npm is only the carrier of the files.
+For what runs in the stack npm is only the carrier of the files. Node runs the tools of ``frontend/``, and its tests.
 """
 
 import os
@@ -57,6 +57,18 @@ def postgrest_program() -> Path:
 def supabase_program() -> Path:
     """Return the Supabase CLI's binary: the pinned one, else (where npm carries none) the one on PATH."""
     return _program("supabase", NODE_MODULES / "@supabase" / f"cli-{platform_name()}" / "bin" / "supabase")
+
+
+def node_program(name: str) -> Path:
+    """Return a tool that Node runs, such as ``tsc``.
+
+    Raises:
+        StackError: the npm parts are not installed.
+    """
+    program = NODE_MODULES / ".bin" / name
+    if not program.exists():
+        raise StackError(f"{name} is missing from {NODE_MODULES}: run `make install`.")
+    return program
 
 
 def _program(name: str, pinned: Path) -> Path:

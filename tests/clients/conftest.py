@@ -1,0 +1,96 @@
+"""Two tenants whose members read with Supabase's own clients."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import pytest_asyncio
+
+from backend.ids import uuid7
+from backend.stack.stack import Stack
+from tests.support.backend_process import BackendProcess
+from tests.support.scene import Scene, open_scene
+from tests.support.tenant import NANO_USD_PER_USD, Rows, Tenant
+
+SERVER_ERROR: dict[str, object] = {"kind": "status", "status": 500}
+# The least that takes an answer of the Data API more than once, and more than twice.
+REFUSED_DECISIONS = (1_100, 2_100)
+
+_AGENTS = """
+    insert into public.agents (id, organization_id, name)
+    select id, %(organization)s, id::text from unnest(%(ids)s::uuid[]) as id
+"""
+# Nobody is called for a decision without a key: the cheapest row that the write path makes.
+_REFUSE = """
+    select public.insert_decisions(jsonb_agg(jsonb_build_object(
+        'id', id, 'organization_id', %(organization)s::uuid, 'agent_id', id, 'requested_model', 'auto',
+        'requested_rule', 'cheapest_clearing_floor', 'floor', 0.5, 'task', 'general', 'stream', false,
+        'catalogue_version', (select max(version) from public.catalogue_snapshots), 'routing_request', '{}'::jsonb,
+        'candidates', '[]'::jsonb, 'lease_seconds', 60
+    ))) from unnest(%(ids)s::uuid[]) as id
+"""
+_MONEY = """
+    select sum(charge_nano_usd)::bigint as charge, sum(baseline_cost_nano_usd - charge_nano_usd)::bigint as saved
+    from public.routing_outcomes where organization_id = %(organization)s
+"""
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A member, and what of the record is its organization's. ``decisions`` are ids, newest first; amounts are nano-USD.
+
+    ``agent_id`` made the last two, the last one with a failed attempt first; every other decision has an agent of its own.
+    """
+
+    token: str
+    user_id: str
+    organization_id: str
+    agent_id: str
+    decisions: list[str]
+    charge_nano_usd: int
+    saved_nano_usd: int
+    balance_nano_usd: int
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def readers(stack: Stack, backend: BackendProcess) -> AsyncIterator[tuple[Reader, Reader]]:
+    """Let two tenants have more decisions each than an answer can have; their books are checked in the end."""
+    first, second = REFUSED_DECISIONS
+    async with open_scene(stack, backend) as scene:
+        yield await _reader(scene, first), await _reader(scene, second)
+
+
+async def _reader(scene: Scene, refused: int) -> Reader:
+    """Let a tenant be refused so often, answered once by the cheapest candidate, and once by the dearer after it failed."""
+    cheap, dear = await scene.offer(2)
+    tenant = scene.make_tenant(balance_nano_usd=NANO_USD_PER_USD)
+    scene.rows.query(
+        "update public.agents set baseline_model = %(model)s where id = %(id)s",
+        model=dear.model,
+        id=tenant.agent_id,
+    )
+    _refuse(scene.rows, tenant, refused)
+    options = {"models": [cheap.model, dear.model]}
+    assert (await scene.chat(key=tenant.api_key, clearfloor=options)).status_code == 200
+    await scene.script(cheap, default=SERVER_ERROR)
+    assert (await scene.chat(key=tenant.api_key, clearfloor=options)).status_code == 200
+    decisions = [str(decision["id"]) for decision in reversed(scene.decisions(tenant))]
+    (money,) = scene.rows.query(_MONEY, organization=tenant.organization_id)
+    assert len(decisions) == refused + 2
+    assert money["saved"] > 0
+    return Reader(
+        token=scene.stack.mint_user_token(tenant.user_id, tenant.organization_id),
+        user_id=str(tenant.user_id),
+        organization_id=str(tenant.organization_id),
+        agent_id=str(tenant.agent_id),
+        decisions=decisions,
+        charge_nano_usd=money["charge"],
+        saved_nano_usd=money["saved"],
+        balance_nano_usd=NANO_USD_PER_USD - money["charge"],
+    )
+
+
+def _refuse(rows: Rows, tenant: Tenant, times: int) -> None:
+    """Refuse each of so many agents once: usage, too, then takes more than one answer."""
+    ids = [uuid7() for _ in range(times)]
+    for statement in (_AGENTS, _REFUSE):
+        rows.query(statement, ids=ids, organization=tenant.organization_id)
