@@ -1,6 +1,5 @@
 """Two tenants whose members read with Supabase's own clients."""
 
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import pytest_asyncio
@@ -12,6 +11,7 @@ from tests.support.scene import Scene, open_scene
 from tests.support.tenant import NANO_USD_PER_USD, Rows, Tenant
 
 SERVER_ERROR: dict[str, object] = {"kind": "status", "status": 500}
+PASSWORD = "correct"
 # The least that takes an answer of the Data API more than once, and more than twice.
 REFUSED_DECISIONS = (1_100, 2_100)
 
@@ -28,6 +28,13 @@ _REFUSE = """
         'candidates', '[]'::jsonb, 'lease_seconds', 60
     ))) from unnest(%(ids)s::uuid[]) as id
 """
+# As Supabase Auth keeps a user, as far as its clients ask.
+_SIGN_UP = """
+    update auth.users set
+        encrypted_password = extensions.crypt(%(password)s, extensions.gen_salt('bf', 4)), created_at = now(),
+        raw_app_meta_data = jsonb_build_object('organization_id', %(organization)s::text)
+    where id = %(user)s returning email
+"""
 _MONEY = """
     select sum(charge_nano_usd)::bigint as charge, sum(baseline_cost_nano_usd - charge_nano_usd)::bigint as saved
     from public.routing_outcomes where organization_id = %(organization)s
@@ -42,7 +49,8 @@ class Reader:
     """
 
     token: str
-    user_id: str
+    email: str
+    password: str
     organization_id: str
     agent_id: str
     decisions: list[str]
@@ -52,11 +60,11 @@ class Reader:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def readers(stack: Stack, backend: BackendProcess) -> AsyncIterator[tuple[Reader, Reader]]:
-    """Let two tenants have more decisions each than an answer can have; their books are checked in the end."""
+async def readers(stack: Stack, backend: BackendProcess) -> tuple[Reader, Reader]:
+    """Let two tenants have more decisions each than an answer can have, check their books, and leave it at that."""
     first, second = REFUSED_DECISIONS
     async with open_scene(stack, backend) as scene:
-        yield await _reader(scene, first), await _reader(scene, second)
+        return await _reader(scene, first), await _reader(scene, second)
 
 
 async def _reader(scene: Scene, refused: int) -> Reader:
@@ -68,6 +76,8 @@ async def _reader(scene: Scene, refused: int) -> Reader:
         model=dear.model,
         id=tenant.agent_id,
     )
+    scene.rows.cap(tenant.organization_id, None, NANO_USD_PER_USD)
+    scene.rows.rate_limit(tenant.organization_id, None, requests=10 * refused)
     _refuse(scene.rows, tenant, refused)
     options = {"models": [cheap.model, dear.model]}
     assert (await scene.chat(key=tenant.api_key, clearfloor=options)).status_code == 200
@@ -79,7 +89,8 @@ async def _reader(scene: Scene, refused: int) -> Reader:
     assert money["saved"] > 0
     return Reader(
         token=scene.stack.mint_user_token(tenant.user_id, tenant.organization_id),
-        user_id=str(tenant.user_id),
+        email=_let_sign_in(scene.rows, tenant),
+        password=PASSWORD,
         organization_id=str(tenant.organization_id),
         agent_id=str(tenant.agent_id),
         decisions=decisions,
@@ -94,3 +105,10 @@ def _refuse(rows: Rows, tenant: Tenant, times: int) -> None:
     ids = [uuid7() for _ in range(times)]
     for statement in (_AGENTS, _REFUSE):
         rows.query(statement, ids=ids, organization=tenant.organization_id)
+
+
+def _let_sign_in(rows: Rows, tenant: Tenant) -> str:
+    """Give a tenant's member a password; return the e-mail address."""
+    organization = str(tenant.organization_id)
+    (user,) = rows.query(_SIGN_UP, user=tenant.user_id, organization=organization, password=PASSWORD)
+    return str(user["email"])
