@@ -105,6 +105,8 @@ for (const [name, mine, theirs] of [
         charge_nano_usd,
         saved_nano_usd,
       });
+      const { data: exact } = await client.from("wallets").select("balance_nano_usd::text").single();
+      assert.equal(exact?.balance_nano_usd, String(mine.balance_nano_usd));
       const funds = { balance_nano_usd: mine.balance_nano_usd, held_nano_usd: 0 };
       assert.deepEqual(await queries.wallet(client), funds);
     });
