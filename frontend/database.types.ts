@@ -90,6 +90,54 @@ export type Database = {
           },
         ];
       };
+      audit_entries: {
+        Row: {
+          action: string;
+          after: Json | null;
+          before: Json | null;
+          created_at: string;
+          database_role: string;
+          id: string;
+          organization_id: string;
+          row_id: string;
+          table_name: string;
+          user_id: string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          action: string;
+          after?: Json | null;
+          before?: Json | null;
+          created_at: string;
+          database_role: string;
+          id: string;
+          organization_id: string;
+          row_id: string;
+          table_name: string;
+          user_id?: string | null;
+        };
+        Update: {
+          action?: string;
+          after?: Json | null;
+          before?: Json | null;
+          created_at?: string;
+          database_role?: string;
+          id?: string;
+          organization_id?: string;
+          row_id?: string;
+          table_name?: string;
+          user_id?: string | null;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "audit_entries_organization_id_fkey";
+            columns: ["organization_id"];
+            isOneToOne: false;
+            referencedRelation: "organizations";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
       candidate_cooldowns: {
         Row: {
           candidate_id: string;
@@ -457,6 +505,7 @@ export type Database = {
         Row: {
           created_at: string;
           default_agent_id: string | null;
+          last_chosen_at: string | null;
           organization_id: string;
           role: string;
           user_id: string;
@@ -465,6 +514,7 @@ export type Database = {
         Insert: {
           created_at?: string;
           default_agent_id?: string | null;
+          last_chosen_at?: string | null;
           organization_id: string;
           role?: string;
           user_id: string;
@@ -472,6 +522,7 @@ export type Database = {
         Update: {
           created_at?: string;
           default_agent_id?: string | null;
+          last_chosen_at?: string | null;
           organization_id?: string;
           role?: string;
           user_id?: string;
@@ -904,6 +955,28 @@ export type Database = {
       [_ in never]: never;
     };
     Functions: {
+      add_member: {
+        Args: {
+          acting_user_id: string;
+          default_agent_id: string;
+          organization_id: string;
+          role: string;
+          user_id: string;
+        };
+        Returns: Json;
+      };
+      change_agent: {
+        Args: { acting_user_id: string; agent_id: string; changes: Json; organization_id: string };
+        Returns: Json;
+      };
+      change_member: {
+        Args: { acting_user_id: string; changes: Json; organization_id: string; user_id: string };
+        Returns: Json;
+      };
+      change_organization: {
+        Args: { acting_user_id: string; changes: Json; organization_id: string };
+        Returns: Json;
+      };
       complete_decisions: { Args: { items: Json }; Returns: Json };
       correct_wallet: {
         Args: {
@@ -914,6 +987,23 @@ export type Database = {
           organization_id: string;
         };
         Returns: number;
+      };
+      create_agent: {
+        Args: { acting_user_id: string; agent_id: string; organization_id: string; settings: Json };
+        Returns: Json;
+      };
+      create_api_key: {
+        Args: {
+          acting_user_id: string;
+          agent_id: string;
+          display_prefix: string;
+          expires_at: string;
+          key_hash: string;
+          key_id: string;
+          name: string;
+          organization_id: string;
+        };
+        Returns: Json;
       };
       find_caller_by_key: {
         Args: { key_hash: string };
@@ -950,6 +1040,15 @@ export type Database = {
       };
       insert_attempts: { Args: { items: Json }; Returns: Json };
       insert_decisions: { Args: { items: Json }; Returns: Json };
+      my_organizations: {
+        Args: Record<PropertyKey, never>;
+        Returns: {
+          is_active: boolean;
+          name: string;
+          organization_id: string;
+          role: string;
+        }[];
+      };
       read_catalogue: { Args: { known_version?: number }; Returns: Json };
       read_idempotency_key: { Args: { agent_id: string; key: string }; Returns: Json };
       recompute_costs: {
@@ -972,9 +1071,30 @@ export type Database = {
         };
         Returns: number;
       };
+      remove_member: {
+        Args: { acting_user_id: string; organization_id: string; user_id: string };
+        Returns: Json;
+      };
       renew_leases: { Args: { decisions: string[]; lease_seconds: number }; Returns: number };
+      revoke_api_key: {
+        Args: { acting_user_id: string; key_id: string; organization_id: string };
+        Returns: Json;
+      };
+      rotate_api_key: {
+        Args: {
+          acting_user_id: string;
+          display_prefix: string;
+          grace_seconds: number;
+          key_hash: string;
+          key_id: string;
+          new_key_id: string;
+          organization_id: string;
+        };
+        Returns: Json;
+      };
       set_rate_limit: {
         Args: {
+          acting_user_id?: string;
           agent_id: string;
           limit_id: string;
           organization_id: string;
@@ -985,6 +1105,7 @@ export type Database = {
       };
       set_spend_cap: {
         Args: {
+          acting_user_id?: string;
           agent_id: string;
           cap_id: string;
           limit_nano_usd: number;
@@ -994,6 +1115,7 @@ export type Database = {
         Returns: string;
       };
       sweep_decisions: { Args: { batch_size: number; late_seconds?: number }; Returns: number };
+      switch_organization: { Args: { organization_id: string }; Returns: undefined };
       top_up_wallet: {
         Args: {
           actor?: string;
