@@ -105,13 +105,25 @@ alter table public.organization_members enable row level security;
 alter table public.api_keys enable row level security;
 
 create policy organizations_select_member on public.organizations for select to authenticated
-using (id = (select nullif((select auth.jwt()) -> 'app_metadata' ->> 'organization_id', '')::uuid));
+using (id = (
+    select nullif((select auth.jwt()) -> 'app_metadata' ->> 'organization_id', '')::uuid
+    where (select auth.jwt()) ->> 'is_anonymous' is distinct from 'true'
+));
 
 create policy agents_select_member on public.agents for select to authenticated
-using (organization_id = (select nullif((select auth.jwt()) -> 'app_metadata' ->> 'organization_id', '')::uuid));
+using (organization_id = (
+    select nullif((select auth.jwt()) -> 'app_metadata' ->> 'organization_id', '')::uuid
+    where (select auth.jwt()) ->> 'is_anonymous' is distinct from 'true'
+));
 
 create policy organization_members_select_member on public.organization_members for select to authenticated
-using (organization_id = (select nullif((select auth.jwt()) -> 'app_metadata' ->> 'organization_id', '')::uuid));
+using (organization_id = (
+    select nullif((select auth.jwt()) -> 'app_metadata' ->> 'organization_id', '')::uuid
+    where (select auth.jwt()) ->> 'is_anonymous' is distinct from 'true'
+));
 
 create policy api_keys_select_member on public.api_keys for select to authenticated
-using (organization_id = (select nullif((select auth.jwt()) -> 'app_metadata' ->> 'organization_id', '')::uuid));
+using (organization_id = (
+    select nullif((select auth.jwt()) -> 'app_metadata' ->> 'organization_id', '')::uuid
+    where (select auth.jwt()) ->> 'is_anonymous' is distinct from 'true'
+));

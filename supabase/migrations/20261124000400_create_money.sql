@@ -148,19 +148,34 @@ alter table public.rate_limits enable row level security;
 alter table public.ledger_entries enable row level security;
 
 create policy wallets_select_member on public.wallets for select to authenticated
-using (organization_id = (select nullif((select auth.jwt()) -> 'app_metadata' ->> 'organization_id', '')::uuid));
+using (organization_id = (
+    select nullif((select auth.jwt()) -> 'app_metadata' ->> 'organization_id', '')::uuid
+    where (select auth.jwt()) ->> 'is_anonymous' is distinct from 'true'
+));
 
 create policy spend_caps_select_member on public.spend_caps for select to authenticated
-using (organization_id = (select nullif((select auth.jwt()) -> 'app_metadata' ->> 'organization_id', '')::uuid));
+using (organization_id = (
+    select nullif((select auth.jwt()) -> 'app_metadata' ->> 'organization_id', '')::uuid
+    where (select auth.jwt()) ->> 'is_anonymous' is distinct from 'true'
+));
 
 create policy spend_counters_select_member on public.spend_counters for select to authenticated
-using (organization_id = (select nullif((select auth.jwt()) -> 'app_metadata' ->> 'organization_id', '')::uuid));
+using (organization_id = (
+    select nullif((select auth.jwt()) -> 'app_metadata' ->> 'organization_id', '')::uuid
+    where (select auth.jwt()) ->> 'is_anonymous' is distinct from 'true'
+));
 
 create policy rate_limits_select_member on public.rate_limits for select to authenticated
-using (organization_id = (select nullif((select auth.jwt()) -> 'app_metadata' ->> 'organization_id', '')::uuid));
+using (organization_id = (
+    select nullif((select auth.jwt()) -> 'app_metadata' ->> 'organization_id', '')::uuid
+    where (select auth.jwt()) ->> 'is_anonymous' is distinct from 'true'
+));
 
 create policy ledger_entries_select_member on public.ledger_entries for select to authenticated
-using (organization_id = (select nullif((select auth.jwt()) -> 'app_metadata' ->> 'organization_id', '')::uuid));
+using (organization_id = (
+    select nullif((select auth.jwt()) -> 'app_metadata' ->> 'organization_id', '')::uuid
+    where (select auth.jwt()) ->> 'is_anonymous' is distinct from 'true'
+));
 
 -- Every organization has a wallet, from its first moment.
 grant create on schema private to clearfloor_writer;

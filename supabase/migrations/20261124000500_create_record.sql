@@ -262,7 +262,13 @@ alter table public.inferences enable row level security;
 alter table public.candidate_cooldowns enable row level security;
 
 create policy routing_outcomes_select_member on public.routing_outcomes for select to authenticated
-using (organization_id = (select nullif((select auth.jwt()) -> 'app_metadata' ->> 'organization_id', '')::uuid));
+using (organization_id = (
+    select nullif((select auth.jwt()) -> 'app_metadata' ->> 'organization_id', '')::uuid
+    where (select auth.jwt()) ->> 'is_anonymous' is distinct from 'true'
+));
 
 create policy inferences_select_member on public.inferences for select to authenticated
-using (organization_id = (select nullif((select auth.jwt()) -> 'app_metadata' ->> 'organization_id', '')::uuid));
+using (organization_id = (
+    select nullif((select auth.jwt()) -> 'app_metadata' ->> 'organization_id', '')::uuid
+    where (select auth.jwt()) ->> 'is_anonymous' is distinct from 'true'
+));

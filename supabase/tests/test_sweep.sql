@@ -56,7 +56,8 @@ union all
 select 'policy without the hoisted claim', name from policies
 where text !~ (
     '\m(organization_id|id) = \( SELECT \(NULLIF\(\(\(\( SELECT auth\.jwt\(\) AS jwt\) -> ''app_metadata''::text\) '
-    '->> ''organization_id''::text\), ''''::text\)\)::uuid AS "nullif"\)'
+    '->> ''organization_id''::text\), ''''::text\)\)::uuid AS "nullif"\s+'
+    'WHERE \(\(\( SELECT auth\.jwt\(\) AS jwt\) ->> ''is_anonymous''::text\) IS DISTINCT FROM ''true''::text\)\)'
 )
 union all
 select 'policy on what users may edit', name from policies where text ~ 'user_metadata'
@@ -180,7 +181,10 @@ end
 $$;
 create function pg_temp.claim(call text, metadata text default 'app_metadata', field text default 'organization_id')
 returns text language sql immutable as $$
-    select format('(select nullif(%s -> %L ->> %L, '''')::uuid)', call, metadata, field)
+    select format(
+        '(select nullif(%1$s -> %2$L ->> %3$L, '''')::uuid where %1$s ->> ''is_anonymous'' is distinct from ''true'')',
+        call, metadata, field
+    )
 $$;
 do $$
 declare
@@ -199,6 +203,10 @@ begin
         'half_hoisted', 'organization_id = ((select auth.jwt()) -> ''app_metadata'' ->> ''organization_id'')::uuid'
     );
     perform pg_temp.add_policy('always', 'true');
+    perform pg_temp.add_policy(
+        'anonymous_too',
+        'organization_id = (select nullif((select auth.jwt()) -> ''app_metadata'' ->> ''organization_id'', '''')::uuid)'
+    );
     perform pg_temp.add_policy('editable', 'organization_id = ' || pg_temp.claim('(select auth.jwt())', 'user_metadata'));
     perform pg_temp.add_policy('other_claim', 'organization_id = ' || pg_temp.claim('(select auth.jwt())', field => 'org_id'));
     perform pg_temp.add_policy('everybody', 'organization_id = ' || right_claim, 'for select using');
@@ -215,16 +223,16 @@ from (values
     ),
     (
         'policy without the hoisted claim',
-        array['bare', 'bare_check', 'half_hoisted', 'always', 'editable', 'other_claim'],
-        'the sweep finds policies that are always true, ask another claim, or work it out for each row'
+        array['bare', 'bare_check', 'half_hoisted', 'always', 'anonymous_too', 'editable', 'other_claim'],
+        'the sweep finds policies that are always true, ask another claim, let anonymous users in, or ask once for each row'
     ),
     ('policy on what users may edit', array['editable'], 'the sweep finds a policy that believes the user'),
     ('policy for others than users', array['everybody', 'anonymous'], 'the sweep finds policies that are not for users alone'),
     (
         'policy column without an index',
         array[
-            'sound', 'sound_insert', 'bare', 'bare_beside', 'bare_check', 'setting', 'half_hoisted', 'editable',
-            'other_claim', 'everybody', 'anonymous'
+            'sound', 'sound_insert', 'bare', 'bare_beside', 'bare_check', 'setting', 'half_hoisted', 'anonymous_too',
+            'editable', 'other_claim', 'everybody', 'anonymous'
         ],
         'the sweep finds policies on a column that no index begins with'
     )

@@ -18,7 +18,9 @@ PGTAP_FILES = [
     SUPABASE / "tests" / name
     for name in ("test_access_matrix.sql", "test_constraint.sql", "test_plans.sql", "test_sweep.sql")
 ]
-WRAPPED_CLAIM = "(select nullif((select auth.jwt()) -> 'app_metadata' ->> 'organization_id', '')::uuid)"
+CLAIM = "nullif((select auth.jwt()) -> 'app_metadata' ->> 'organization_id', '')::uuid"
+NOT_ANONYMOUS = "where (select auth.jwt()) ->> 'is_anonymous' is distinct from 'true'"
+WRAPPED_CLAIM = f"(\n    select {CLAIM}\n    {NOT_ANONYMOUS}\n)"
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ FAULTS = {
     ),
     "a claim that is not hoisted": Fault(
         policy("inferences"),
-        policy("inferences", "nullif((select auth.jwt()) -> 'app_metadata' ->> 'organization_id', '')::uuid"),
+        policy("inferences", CLAIM),
         "every policy compares with the organization's claim, worked out once per query",
     ),
     "a policy that is always true": Fault(
@@ -65,6 +67,12 @@ FAULTS = {
         "app_metadata",
         "user_metadata",
         "an organization that a user wrote into its own metadata opens nothing anywhere",
+    ),
+    "a policy that lets anonymous users in": claim_changed(
+        "rate_limits",
+        f"\n    {NOT_ANONYMOUS}",
+        "",
+        "every policy compares with the organization's claim, worked out once per query",
     ),
     "a claim of another name": claim_changed(
         "routing_outcomes",
