@@ -7,8 +7,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from backend.stack import parts
 from backend.stack.stack import Stack, remove_abandoned
 
+PGTAP_FILES = parts.PROJECT_ROOT / "supabase" / "tests"
 _HOME_PREFIX = "clearfloor-stack-"
 
 
@@ -25,8 +27,19 @@ def stack() -> Iterator[Stack]:
 
 @pytest.fixture(scope="session")
 def pgtap_connection(stack: Stack) -> Iterator[psycopg.Connection]:
-    """Connect the pgTAP files as `supabase test db` does: as `postgres`, with pgTAP in `extensions`."""
+    """Connect the pgTAP files as `supabase test db` does: as `postgres`, with pgTAP in `extensions`.
+
+    Its first file and its last are run here, so that any of the others can be run alone.
+    """
     with psycopg.connect(stack.endpoints.superuser_url, autocommit=True) as connection:
         connection.execute("create extension if not exists pgtap with schema extensions")
+    run_pgtap_file(stack.endpoints.database_url, "000_helpers.sql")
     with psycopg.connect(stack.endpoints.database_url, autocommit=True) as connection:
         yield connection
+    run_pgtap_file(stack.endpoints.database_url, "zzz_drop_helpers.sql")
+
+
+def run_pgtap_file(database_url: str, name: str) -> None:
+    """Run a pgTAP file for its effect, in a session of its own."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute((PGTAP_FILES / name).read_bytes())

@@ -1,0 +1,29 @@
+-- candidate_cooldowns: shared by all backends, and written by the functions of clearfloor_writer.
+begin;
+select plan(16);
+call tests.create_world();
+
+select tests.grants_are('candidate_cooldowns', role, commands)
+from (values
+    ('anon',              'nothing'),
+    ('authenticated',     'nothing'),
+    ('service_role',      'select'),
+    ('clearfloor_writer', 'select, insert, update')
+) as expected (role, commands);
+
+-- Whose rows: for anon and users by the policies alone, with every command granted.
+select tests.access_is('candidate_cooldowns', actor, selects, inserts, updates, deletes)
+from (values
+    --                          selects    inserts    updates    deletes
+    ('anon',                    'none',    'none',    'none',    'none'),
+    ('member of acme',          'none',    'none',    'none',    'none'),
+    ('owner of acme',           'none',    'none',    'none',    'none'),
+    ('member of zenith',        'none',    'none',    'none',    'none'),
+    ('user of no organization', 'none',    'none',    'none',    'none'),
+    ('anonymous user',          'none',    'none',    'none',    'none'),
+    ('anonymous user of acme',  'none',    'none',    'none',    'none'),
+    ('service_role',            'all',     'refused', 'refused', 'refused')
+) as expected (actor, selects, inserts, updates, deletes);
+
+select * from finish();
+rollback;

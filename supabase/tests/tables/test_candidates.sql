@@ -1,0 +1,29 @@
+-- candidates: the operator's, kept by the backend. Callers see models through the backend.
+begin;
+select plan(16);
+call tests.create_world();
+
+select tests.grants_are('candidates', role, commands)
+from (values
+    ('anon',              'nothing'),
+    ('authenticated',     'nothing'),
+    ('service_role',      'select, insert, update, delete'),
+    ('clearfloor_writer', 'select')
+) as expected (role, commands);
+
+-- Whose rows: for anon and users by the policies alone, with every command granted.
+select tests.access_is('candidates', actor, selects, inserts, updates, deletes)
+from (values
+    --                          selects    inserts    updates    deletes
+    ('anon',                    'none',    'none',    'none',    'none'),
+    ('member of acme',          'none',    'none',    'none',    'none'),
+    ('owner of acme',           'none',    'none',    'none',    'none'),
+    ('member of zenith',        'none',    'none',    'none',    'none'),
+    ('user of no organization', 'none',    'none',    'none',    'none'),
+    ('anonymous user',          'none',    'none',    'none',    'none'),
+    ('anonymous user of acme',  'none',    'none',    'none',    'none'),
+    ('service_role',            'all',     'all',     'all',     'all')
+) as expected (actor, selects, inserts, updates, deletes);
+
+select * from finish();
+rollback;

@@ -1,0 +1,30 @@
+-- idempotency_keys: nobody's but the functions of clearfloor_writer.
+begin;
+select plan(17);
+call tests.create_world();
+
+select tests.grants_are('idempotency_keys', role, commands)
+from (values
+    ('anon',              'nothing'),
+    ('authenticated',     'nothing'),
+    ('service_role',      'nothing'),
+    ('clearfloor_writer', 'select, insert, update, delete')
+) as expected (role, commands);
+
+-- Whose rows: for anon and users by the policies alone, with every command granted.
+select tests.access_is('idempotency_keys', actor, selects, inserts, updates, deletes)
+from (values
+    --                          selects    inserts    updates    deletes
+    ('anon',                    'none',    'none',    'none',    'none'),
+    ('member of acme',          'none',    'none',    'none',    'none'),
+    ('owner of acme',           'none',    'none',    'none',    'none'),
+    ('member of zenith',        'none',    'none',    'none',    'none'),
+    ('user of no organization', 'none',    'none',    'none',    'none'),
+    ('anonymous user',          'none',    'none',    'none',    'none'),
+    ('anonymous user of acme',  'none',    'none',    'none',    'none'),
+    ('service_role',            'refused', 'refused', 'refused', 'refused'),
+    ('clearfloor_writer',       'all',     'all',     'all',     'all')
+) as expected (actor, selects, inserts, updates, deletes);
+
+select * from finish();
+rollback;

@@ -1,0 +1,29 @@
+-- organizations: members see their own, and nobody deletes one: its record and its ledger stay.
+begin;
+select plan(16);
+call tests.create_world();
+
+select tests.grants_are('organizations', role, commands)
+from (values
+    ('anon',              'nothing'),
+    ('authenticated',     'select'),
+    ('service_role',      'select, insert, update'),
+    ('clearfloor_writer', 'select')
+) as expected (role, commands);
+
+-- Whose rows: for anon and users by the policies alone, with every command granted.
+select tests.access_is('organizations', actor, selects, inserts, updates, deletes)
+from (values
+    --                          selects    inserts    updates    deletes
+    ('anon',                    'none',    'none',    'none',    'none'),
+    ('member of acme',          'acme',    'none',    'none',    'none'),
+    ('owner of acme',           'acme',    'none',    'none',    'none'),
+    ('member of zenith',        'zenith',  'none',    'none',    'none'),
+    ('user of no organization', 'none',    'none',    'none',    'none'),
+    ('anonymous user',          'none',    'none',    'none',    'none'),
+    ('anonymous user of acme',  'none',    'none',    'none',    'none'),
+    ('service_role',            'all',     'all',     'all',     'refused')
+) as expected (actor, selects, inserts, updates, deletes);
+
+select * from finish();
+rollback;
