@@ -16,6 +16,7 @@ $$;
 
 -- Users, each with the claims of its token, as Supabase Auth writes them.
 create table tests.users (name text primary key, claims jsonb);
+grant select on tests.users to public;
 
 create function tests.claims(
     name text, app_metadata jsonb default '{}', is_anonymous boolean default false, user_metadata jsonb default '{}'
@@ -279,20 +280,21 @@ exception
 end
 $$;
 
-create function tests.access_is(table_name text, actor text, selects text, inserts text, updates text, deletes text)
-returns text language sql set search_path = pg_catalog, extensions, pg_temp as $$
-    select is(
-        format(
-            'selects %s, inserts %s, updates %s, deletes %s', tests.reached(table_name, actor, 'select'),
-            tests.reached(table_name, actor, 'insert'), tests.reached(table_name, actor, 'update'),
-            tests.reached(table_name, actor, 'delete')
-        ),
-        format('selects %s, inserts %s, updates %s, deletes %s', selects, inserts, updates, deletes),
-        format('%s in %s: selects %s, inserts %s, updates %s, deletes %s', actor, table_name, selects, inserts, updates, deletes)
+create function tests.access_of(table_name text, actor text) returns text
+language sql set search_path = pg_catalog, pg_temp as $$
+    select format(
+        'selects %s, inserts %s, updates %s, deletes %s', tests.reached(table_name, actor, 'select'),
+        tests.reached(table_name, actor, 'insert'), tests.reached(table_name, actor, 'update'),
+        tests.reached(table_name, actor, 'delete')
     )
 $$;
 
-grant select on tests.users to public;
+create function tests.access_is(table_name text, actor text, selects text, inserts text, updates text, deletes text)
+returns text language sql set search_path = pg_catalog, extensions, pg_temp as $$
+    select is(tests.access_of(table_name, actor), access, format('%s in %s: %s', actor, table_name, access))
+    from format('selects %s, inserts %s, updates %s, deletes %s', selects, inserts, updates, deletes) as access
+$$;
+
 select has_schema('tests', 'the helpers are there');
 select * from finish();
 commit;

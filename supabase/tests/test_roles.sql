@@ -1,6 +1,6 @@
--- What the platform gives a database, and every other file here builds on.
+-- What the platform gives a database, and every other file here builds on; and what the owner of the writing functions is.
 begin;
-select plan(12);
+select plan(17);
 
 select has_role(role::name, format('the role %s exists', role))
 from unnest(array['anon', 'authenticated', 'service_role', 'authenticator', 'supabase_auth_admin']) as role;
@@ -21,6 +21,26 @@ select ok(
 select is(auth.jwt(), null, 'without claims auth.jwt() is NULL, not an empty object');
 set local request.jwt.claims = '{"sub": "019a0000-0000-7000-8000-00000000000a"}';
 select is(auth.uid(), '019a0000-0000-7000-8000-00000000000a'::uuid, 'auth.uid() reads the claims');
+
+select schema_privs_are('private', role, '{}'::name [], format('%s has no way into the schema private', role))
+from unnest(array['anon', 'authenticated', 'service_role']) as role;
+select results_eq(
+    $$
+        select rolcanlogin, rolsuper, rolcreaterole, rolcreatedb, rolreplication
+        from pg_roles where rolname = 'clearfloor_writer'
+    $$,
+    'values (false, false, false, false, false)',
+    'the owner of the writing functions cannot log in, and is nothing beyond that'
+);
+select set_eq(
+    $$
+        select member.rolname::text from pg_auth_members
+        inner join pg_roles as member on member.oid = pg_auth_members.member
+        where roleid = 'clearfloor_writer'::regrole
+    $$,
+    $$values ('postgres')$$,
+    'nobody but the owner of the schema may become the owner of the writing functions'
+);
 
 select * from finish();
 rollback;
