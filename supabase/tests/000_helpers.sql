@@ -138,7 +138,10 @@ $$;
 create function tests.permitted(table_name text, role text) returns text
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
-    first_column constant text := (select attname from tests.columns_of(table_name) limit 1);
+    updatable constant text := (
+        select attname from tests.columns_of(table_name)
+        order by has_column_privilege(role, attrelid, attnum, 'UPDATE') desc, attnum limit 1
+    );
     command text;
     found_open text [];
 begin
@@ -149,7 +152,7 @@ begin
     ] loop
         begin
             call tests.authenticate_as(role);
-            execute format(command, table_name, first_column);
+            execute format(command, table_name, updatable);
             raise exception 'permitted';
         exception when others then
             if sqlerrm <> format('permission denied for table %s', table_name) then

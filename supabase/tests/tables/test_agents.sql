@@ -11,7 +11,7 @@ from (values
     ('clearfloor_writer', 'select')
 ) as expected (role, commands);
 
--- Whose rows: for anon and users by the policies alone, with every command granted.
+-- Whose rows each comes to: anon and users by the policies alone, as if granted every command; service_role by its grants.
 select tests.access_is('agents', actor, selects, inserts, updates, deletes)
 from (values
     --                          selects    inserts    updates    deletes
