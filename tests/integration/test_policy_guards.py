@@ -51,7 +51,7 @@ FAULTS = {
         policy("inferences"),
         policy("inferences", CLAIM),
         "test_sweep.sql",
-        "every policy compares with the organization's claim, worked out once per query",
+        "every policy compares with the organization's claim alone, worked out once per query",
     ),
     "a helper in a policy": claim_changed(
         "ledger_entries",
