@@ -47,6 +47,7 @@ MEANINGS = {
     "success_has_usage": "An attempt succeeded without any usage.",
     "success_is_agreed": "A decision and the attempt that it names disagree on whether it succeeded.",
     "tenants_are_apart": "Rows that belong together are of different organizations.",
+    "usage_is_counted": "An hour's usage is not what the decisions opened in it used.",
     "wallet_holds_what_is_open": "What a wallet holds is not what its open decisions reserve.",
     "wallet_is_its_ledger": "A wallet's balance is not the sum of its ledger entries.",
 }

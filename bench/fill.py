@@ -66,6 +66,23 @@ outcome as (
         'auto', 'cheapest_clearing_floor', 'cheapest_clearing_floor', 'succeeded', inference_id, 0.7, 'general',
         false, %(version)s, %(request)s::jsonb, %(scored)s::jsonb, %(bound)s, 98000
     from decision
+),
+used as (
+    insert into public.usage_hours as usage (
+        organization_id, hour, agent_id, outcome_status, model, provider, decisions, attempts, input_tokens,
+        output_tokens, charge_nano_usd
+    )
+    select
+        organization_id, date_trunc('hour', opened_at, 'UTC'), agent_id, 'succeeded', 'sim-medium', 'simulated',
+        count(*), count(*), 500 * count(*), 120 * count(*), 98000 * count(*)
+    from decision
+    group by 1, 2, 3
+    on conflict (organization_id, hour, agent_id, outcome_status, model, provider) do update set
+        decisions = usage.decisions + excluded.decisions,
+        attempts = usage.attempts + excluded.attempts,
+        input_tokens = usage.input_tokens + excluded.input_tokens,
+        output_tokens = usage.output_tokens + excluded.output_tokens,
+        charge_nano_usd = usage.charge_nano_usd + excluded.charge_nano_usd
 )
 insert into public.ledger_entries (
     id, organization_id, kind, debit_account, credit_account, amount_nano_usd, routing_outcome_id, agent_id, opened_at,

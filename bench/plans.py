@@ -18,7 +18,7 @@ from bench.world import (
     to_json,
 )
 
-GROWING = frozenset({"routing_outcomes", "inferences", "ledger_entries"})
+GROWING = frozenset({"routing_outcomes", "inferences", "ledger_entries", "usage_hours"})
 _BATCH = 8
 _WARM_UPS = 7
 _EXPLAIN = (

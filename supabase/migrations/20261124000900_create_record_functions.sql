@@ -189,10 +189,68 @@ begin
 end
 $$;
 
+-- What each completed decision counts in usage_hours.
+create view private.decision_usage as
+select
+    decision.id, decision.organization_id, decision.opened_at, date_trunc('hour', decision.opened_at, 'UTC') as hour,
+    decision.agent_id, decision.outcome_status, coalesce(linked.model, '') as model,
+    coalesce(linked.provider, '') as provider, tried.attempts,
+    coalesce(linked.input_tokens, 0) as input_tokens, coalesce(linked.cache_read_tokens, 0) as cache_read_tokens,
+    coalesce(linked.cache_write_tokens, 0) as cache_write_tokens,
+    coalesce(linked.cache_write_1h_tokens, 0) as cache_write_1h_tokens,
+    coalesce(linked.output_tokens, 0) as output_tokens, coalesce(linked.reasoning_tokens, 0) as reasoning_tokens,
+    decision.charge_nano_usd, num_nonnulls(decision.dearest_cost_nano_usd) as dearest_decisions,
+    coalesce(decision.dearest_cost_nano_usd, 0) as dearest_cost_nano_usd,
+    num_nonnulls(decision.baseline_cost_nano_usd) as baseline_decisions,
+    coalesce(decision.baseline_cost_nano_usd, 0) as baseline_cost_nano_usd,
+    coalesce(decision.baseline_cost_nano_usd - decision.charge_nano_usd, 0) as saved_nano_usd
+from public.routing_outcomes as decision
+left join public.inferences as linked on decision.inference_id = linked.id
+cross join lateral (
+    select count(*) as attempts from public.inferences as attempt
+    where attempt.organization_id = decision.organization_id and attempt.routing_outcome_id = decision.id
+        and attempt.status <> 'not_sent'
+) as tried
+where decision.outcome_status is not null;
+
+-- Counts completed decisions in usage_hours, once each; -1 times takes them off again. The caller holds the wallets' locks, so
+-- that nobody else writes these rows.
+create function private.count_usage(decisions uuid [], times integer default 1) returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
+begin
+    insert into public.usage_hours as usage
+    select
+        used.organization_id, used.hour, used.agent_id, used.outcome_status, used.model, used.provider, times * count(*),
+        times * sum(used.attempts), times * sum(used.input_tokens), times * sum(used.cache_read_tokens),
+        times * sum(used.cache_write_tokens), times * sum(used.cache_write_1h_tokens), times * sum(used.output_tokens),
+        times * sum(used.reasoning_tokens), times * sum(used.charge_nano_usd), times * sum(used.dearest_decisions),
+        times * sum(used.dearest_cost_nano_usd), times * sum(used.baseline_decisions),
+        times * sum(used.baseline_cost_nano_usd), times * sum(used.saved_nano_usd)
+    from private.decision_usage as used
+    where used.id = any(decisions)
+    group by used.organization_id, used.hour, used.agent_id, used.outcome_status, used.model, used.provider
+    on conflict (organization_id, hour, agent_id, outcome_status, model, provider) do update set
+        decisions = usage.decisions + excluded.decisions,
+        attempts = usage.attempts + excluded.attempts,
+        input_tokens = usage.input_tokens + excluded.input_tokens,
+        cache_read_tokens = usage.cache_read_tokens + excluded.cache_read_tokens,
+        cache_write_tokens = usage.cache_write_tokens + excluded.cache_write_tokens,
+        cache_write_1h_tokens = usage.cache_write_1h_tokens + excluded.cache_write_1h_tokens,
+        output_tokens = usage.output_tokens + excluded.output_tokens,
+        reasoning_tokens = usage.reasoning_tokens + excluded.reasoning_tokens,
+        charge_nano_usd = usage.charge_nano_usd + excluded.charge_nano_usd,
+        dearest_decisions = usage.dearest_decisions + excluded.dearest_decisions,
+        dearest_cost_nano_usd = usage.dearest_cost_nano_usd + excluded.dearest_cost_nano_usd,
+        baseline_decisions = usage.baseline_decisions + excluded.baseline_decisions,
+        baseline_cost_nano_usd = usage.baseline_cost_nano_usd + excluded.baseline_cost_nano_usd,
+        saved_nano_usd = usage.saved_nano_usd + excluded.saved_nano_usd;
+end
+$$;
+
 -- Completes open decisions: links the last attempt that was really made, releases the reservation, moves the charge to the
--- ledger and gives back what was taken from the rate limits and not used. Where no attempt was made the rule says so; an
--- override is for that case only and cannot hide one. The tenant pays for the linked attempt, at most its bound and what is
--- reserved, and nothing for what a fault of ours or a crash left. The caller holds the wallets' locks.
+-- ledger, gives back what was taken from the rate limits and not used, and counts the usage. Where no attempt was made the
+-- rule says so; an override is for that case only and cannot hide one. The tenant pays for the linked attempt, at most its
+-- bound and what is reserved, and nothing for what a fault of ours or a crash left. The caller holds the wallets' locks.
 create function private.close_decisions(closings private.closing []) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 declare
@@ -282,12 +340,13 @@ begin
         where inference.organization_id = closed.organization_id and inference.routing_outcome_id = closed.id
     ) as used;
     perform private.move(movements);
+    perform private.count_usage(array(select movement.decision_id from unnest(movements) as movement));
 end
 $$;
 
 -- Opens decisions again that the sweep has closed and whose attempt is heard of after all; returns whether there were any.
 -- Their reservation was released: as much of it is held anew as the wallet and the caps of the opening's window have left,
--- be it nothing. The caller holds the wallets' locks.
+-- be it nothing. What they counted as abandoned is taken off. The caller holds the wallets' locks.
 create function private.reopen_swept(decisions uuid [], organizations uuid [], attempts uuid []) returns boolean
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 declare
@@ -313,6 +372,7 @@ begin
         )::private.movement
         from unnest(swept) as decision
     )) as verdict);
+    perform private.count_usage(array(select decision.id from unnest(swept) as decision), -1);
 
     update public.routing_outcomes as decision
     set outcome_status = null, completed_at = null, charge_nano_usd = null, reserved_nano_usd = verdict.held_nano_usd
@@ -377,6 +437,7 @@ declare
     verdicts private.verdict[];
     refused private.verdict[];
     are_keyed boolean;
+    are_refused boolean;
     places uuid[];
     held uuid[] := '{}';
 begin
@@ -429,21 +490,19 @@ begin
         );
         fresh := array(select opening from unnest(fresh) as opening where opening.id <> all(held) order by opening.id);
     end if;
-    verdicts := array(
-        select verdict
-        from unnest(refused || array(
-            select taken from private.take_holds(array(
-                select (
-                    opening.id, opening.organization_id, opening.agent_id, moment,
-                    case when opening.inference_id is null then 0 else opening.bound_nano_usd end,
-                    opening.least_bound_nano_usd, 0, 1, coalesce(opening.metered_tokens, 0)
-                )::private.movement
-                from unnest(fresh) as opening
-                where opening.id not in (select verdict.decision_id from unnest(refused) as verdict)
-            )) as taken
-        )) as verdict
-        order by verdict.decision_id
-    );
+    select array_agg(verdict order by verdict.decision_id), bool_or(verdict.outcome_status is not null)
+    into verdicts, are_refused
+    from unnest(refused || array(
+        select taken from private.take_holds(array(
+            select (
+                opening.id, opening.organization_id, opening.agent_id, moment,
+                case when opening.inference_id is null then 0 else opening.bound_nano_usd end,
+                opening.least_bound_nano_usd, 0, 1, coalesce(opening.metered_tokens, 0)
+            )::private.movement
+            from unnest(fresh) as opening
+            where opening.id not in (select verdict.decision_id from unnest(refused) as verdict)
+        )) as taken
+    )) as verdict;
 
     with decision as (
         insert into public.routing_outcomes (
@@ -474,6 +533,12 @@ begin
     from rows from (unnest(fresh), unnest(verdicts)) as opening
     inner join public.candidates as candidate on opening.candidate_id = candidate.id
     where opening.inference_id is not null and opening.outcome_status is null;
+
+    if are_refused then
+        perform private.count_usage(array(
+            select verdict.decision_id from unnest(verdicts) as verdict where verdict.outcome_status is not null
+        ));
+    end if;
 
     -- A key that is there already has run out, or its decision does not keep it.
     if are_keyed then

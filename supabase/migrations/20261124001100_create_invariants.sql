@@ -355,6 +355,44 @@ begin
 end
 $$;
 
+-- The counters of usage: those of hours that began since then, against the decisions opened in them.
+create function private.usage_faults(since timestamptz, of_organization uuid) returns setof private.fault
+language plpgsql stable set search_path = pg_catalog, pg_temp as $$
+declare
+    first_hour constant timestamptz := date_trunc('hour', since + interval '1 hour' - interval '1 microsecond', 'UTC');
+begin
+    return query
+        select 'usage_is_counted', excess.organization_id, excess.agent_id,
+            format(
+                '%s in the hour from %s, by %s: %s decisions, %s attempts, %s nano-USD too many', excess.outcome_status,
+                excess.hour, coalesce(nullif(excess.model, ''), 'no model'), sum(excess.decisions), sum(excess.attempts),
+                sum(excess.charge_nano_usd)
+            )
+        from (
+            select * from public.usage_hours as counted
+            where counted.hour >= first_hour and (of_organization is null or counted.organization_id = of_organization)
+            union all
+            select
+                used.organization_id, used.hour, used.agent_id, used.outcome_status, used.model, used.provider, -1,
+                -used.attempts, -used.input_tokens, -used.cache_read_tokens, -used.cache_write_tokens,
+                -used.cache_write_1h_tokens, -used.output_tokens, -used.reasoning_tokens, -used.charge_nano_usd,
+                -used.dearest_decisions, -used.dearest_cost_nano_usd, -used.baseline_decisions,
+                -used.baseline_cost_nano_usd, -used.saved_nano_usd
+            from private.decision_usage as used
+            where used.opened_at >= first_hour and (of_organization is null or used.organization_id = of_organization)
+        ) as excess
+        group by
+            excess.organization_id, excess.hour, excess.agent_id, excess.outcome_status, excess.model, excess.provider
+        having (
+            sum(excess.decisions), sum(excess.attempts), sum(excess.input_tokens), sum(excess.cache_read_tokens),
+            sum(excess.cache_write_tokens), sum(excess.cache_write_1h_tokens), sum(excess.output_tokens),
+            sum(excess.reasoning_tokens), sum(excess.charge_nano_usd), sum(excess.dearest_decisions),
+            sum(excess.dearest_cost_nano_usd), sum(excess.baseline_decisions), sum(excess.baseline_cost_nano_usd),
+            sum(excess.saved_nano_usd)
+        ) <> (0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+end
+$$;
+
 create function public.gateway_invariants(since timestamptz default '-infinity', of_organization uuid default null)
 returns table (invariant text, organization_id uuid, subject_id uuid, detail text)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $$
@@ -365,6 +403,8 @@ begin
         select * from private.tenant_faults(since, of_organization)
         union all
         select * from private.charge_faults(since, of_organization)
+        union all
+        select * from private.usage_faults(since, of_organization)
         union all
         select * from private.balance_faults(of_organization);
 end

@@ -1,6 +1,6 @@
 -- The invariants find what breaks them: one wrong row of every kind, made by the tables' owner with the guards taken down.
 begin;
-select plan(39);
+select plan(41);
 
 -- Ids are hashes of names: the same in every run, and nobody else's.
 create function pg_temp.id(name text) returns uuid language sql immutable return md5('clearfloor pgtap ' || name)::uuid;
@@ -124,7 +124,7 @@ $$;
 create temp table seeds (invariant text [], what text, change text);
 insert into seeds values
 (
-    '{charge_is_what_is_due,counterfactual_is_recomputed,finished_decision_names_an_inference,named_inference_is_the_decisions_last_made,success_is_agreed}',
+    '{charge_is_what_is_due,counterfactual_is_recomputed,finished_decision_names_an_inference,named_inference_is_the_decisions_last_made,success_is_agreed,usage_is_counted}',
     'a finished decision without its inference',
     pg_temp.without(
         'routing_outcomes', 'outcome_requires_inference_when_model_chosen', 'routing_outcomes_inference_matches_rule_check',
@@ -132,7 +132,7 @@ insert into seeds values
     ) || 'update public.routing_outcomes set inference_id = null' || pg_temp.of('settled')
 ),
 (
-    '{charge_is_what_is_due,named_inference_is_the_decisions_last_made,success_is_agreed}', 'a decision that names an earlier attempt',
+    '{charge_is_what_is_due,named_inference_is_the_decisions_last_made,success_is_agreed,usage_is_counted}', 'a decision that names an earlier attempt',
     format('update public.routing_outcomes set inference_id = %L', pg_temp.id('failed over attempt 1'))
     || pg_temp.of('failed over')
 ),
@@ -150,7 +150,7 @@ insert into seeds values
     'update public.inferences set status = ''failed''' || pg_temp.of('settled attempt 1')
 ),
 (
-    '{attempts_are_numbered}', 'an attempt that is missing',
+    '{attempts_are_numbered,usage_is_counted}', 'an attempt that is missing',
     'delete from public.inferences' || pg_temp.of('failed over attempt 1')
 ),
 (
@@ -158,7 +158,7 @@ insert into seeds values
     'update public.routing_outcomes set lease_expires_at = now() - interval ''2 hours''' || pg_temp.of('open')
 ),
 (
-    '{tenants_are_apart}', 'an attempt of another tenant',
+    '{tenants_are_apart,usage_is_counted}', 'an attempt of another tenant',
     pg_temp.without('inferences', 'inferences_routing_outcome_fkey')
     || format('update public.inferences set organization_id = %L', pg_temp.id('zenith')) || pg_temp.of('settled attempt 1')
 ),
@@ -202,12 +202,12 @@ insert into seeds values
     'update public.inferences set bound_nano_usd = 101' || pg_temp.of('open attempt 1')
 ),
 (
-    '{charge_is_settled,charge_is_what_is_due,charge_is_within_the_reservation}', 'a charge beyond the reservation',
+    '{charge_is_settled,charge_is_what_is_due,charge_is_within_the_reservation,usage_is_counted}', 'a charge beyond the reservation',
     pg_temp.without('routing_outcomes', 'routing_outcomes_charge_check')
     || 'update public.routing_outcomes set charge_nano_usd = 101' || pg_temp.of('settled')
 ),
 (
-    '{charge_is_settled,charge_is_what_is_due}', 'a charge that is less than is due',
+    '{charge_is_settled,charge_is_what_is_due,usage_is_counted}', 'a charge that is less than is due',
     'update public.routing_outcomes set charge_nano_usd = 15' || pg_temp.of('settled')
 ),
 (
@@ -219,7 +219,7 @@ insert into seeds values
     'delete from public.ledger_entries' || pg_temp.of('late') || ' and kind = ''loss'''
 ),
 (
-    '{counterfactual_is_recomputed}', 'savings that are made up',
+    '{counterfactual_is_recomputed,usage_is_counted}', 'savings that are made up',
     'update public.routing_outcomes set baseline_cost_nano_usd = 1000' || pg_temp.of('settled')
 ),
 (
@@ -266,6 +266,16 @@ insert into seeds values
         'insert into public.idempotency_keys values (%L, ''key'', %L, sha256(''body''), %L, now())', pg_temp.id('zenith agent'),
         pg_temp.id('zenith'), pg_temp.id('settled')
     )
+),
+(
+    '{usage_is_counted}', 'an hour that counts what nobody used',
+    format(
+        'update public.usage_hours set output_tokens = output_tokens + 1 where organization_id = %L', pg_temp.id('acme')
+    )
+),
+(
+    '{usage_is_counted}', 'an hour that is lost',
+    format('delete from public.usage_hours where organization_id = %L', pg_temp.id('acme'))
 ),
 (
     '{cap_is_kept}', 'a cap that was passed',

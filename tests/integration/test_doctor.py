@@ -168,8 +168,12 @@ def test_what_is_wrong_is_told_by_invariant(faulty: Database, capsys: pytest.Cap
     ((decision_id, organization_id),) = faulty.rows("select id, organization_id from public.routing_outcomes")
     assert cli.main(["doctor", faulty.url]) == 1
     told = capsys.readouterr().out.splitlines()
+    counted = told.index("usage_is_counted: 1")
+    assert f" of organization {organization_id}: succeeded in the hour from " in told[counted + 2]
+    assert told[counted + 2].endswith(f": 0 decisions, 0 attempts, {BOUND_NANO_USD - 99} nano-USD too many")
+    del told[counted : counted + 4]
     assert told[:12] == [
-        "Rows that break an invariant: 13",
+        "Rows that break an invariant: 14",
         "",
         "charge_is_settled: 1",
         f"  {MEANINGS['charge_is_settled']}",

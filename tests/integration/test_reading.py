@@ -20,7 +20,7 @@ def token_of(scene: Scene, tenant: Tenant) -> str:
     return scene.stack.mint_user_token(tenant.user_id, tenant.organization_id)
 
 
-def usage_since(hours: int = 1) -> dict[str, str]:
+def usage_since(hours: int = 2) -> dict[str, str]:
     """Return what usage by hour is asked for."""
     return {"bucket": "hour", "since": (datetime.now(UTC) - timedelta(hours=hours)).isoformat()}
 
