@@ -17,7 +17,7 @@ from backend.api.faults import FaultBarrier
 from backend.api.identity import Identities
 from backend.api.parts import Parts
 from backend.api.tokens import TokenVerifier
-from backend.background import refresh_catalogue, renew_leases, repeat, sweep
+from backend.background import delete_old_decisions, refresh_catalogue, renew_leases, repeat, sweep
 from backend.dispatch.answers import Vault
 from backend.dispatch.completions import Completions
 from backend.dispatch.cooldowns import Cooldowns
@@ -30,7 +30,7 @@ from backend.store.client import DataApi, http_client
 from backend.store.record import Record
 
 # Each makes one call at a time.
-_BACKGROUND_TASKS = 3
+_BACKGROUND_TASKS = 4
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -110,6 +110,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             asyncio.create_task(repeat(lambda: refresh_catalogue(parts), settings.catalogue_refresh_seconds)),
             asyncio.create_task(repeat(lambda: renew_leases(parts), settings.lease_renewal_seconds)),
             asyncio.create_task(repeat(lambda: sweep(parts), settings.sweep_interval_seconds)),
+            asyncio.create_task(
+                repeat(lambda: delete_old_decisions(parts), settings.retention_interval_seconds)
+            ),
         ]
         yield
         for task in tasks:

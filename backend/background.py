@@ -1,4 +1,4 @@
-"""What goes on beside the requests: reading the catalogue, renewing leases, and sweeping what crashes left."""
+"""What goes on beside the requests: reading the catalogue, renewing leases, sweeping what crashes left, and retention."""
 
 import asyncio
 import logging
@@ -9,7 +9,7 @@ from backend.api.parts import Parts
 from backend.dispatch.dispatcher import Dispatcher
 from backend.errors import StoreUnavailableError
 from backend.routing.catalogue import Catalogue
-from backend.store import leases
+from backend.store import leases, retention
 from backend.store.catalogue import read_catalogue
 from backend.store.client import RecordError
 
@@ -73,6 +73,17 @@ async def sweep(parts: Parts) -> None:
     batch_size = parts.settings.sweep_batch_size
     while await leases.sweep_decisions(parts.background_api, batch_size) == batch_size:
         continue
+
+
+async def delete_old_decisions(parts: Parts) -> None:
+    """Delete the decisions that are too old, in batches with pauses, so that requests have the database to themselves between.
+
+    Raises:
+        StoreUnavailableError: the record cannot be reached.
+    """
+    settings = parts.settings
+    while await retention.delete_old_decisions(parts.background_api, settings.retention_batch_size) > 0:  # noqa: ASYNC110 # work
+        await asyncio.sleep(settings.retention_pause_seconds)
 
 
 async def repeat(work: Callable[[], Awaitable[None]], every_seconds: float) -> None:

@@ -18,6 +18,9 @@ from backend.project_keys import project_key
 # A comma would end it, and a space be lost.
 _OPERATOR_TOKEN = re.compile(r"[a-z0-9_.-]+:(?P<token>[!-~]{32,})")
 
+# The decision that a key stands for is kept for longer: public.retention.keep_days has a least.
+_MOST_KEY_SECONDS = 30 * 24 * 60 * 60
+
 
 def _more_than_zero(default: float, description: str) -> Any:  # noqa: ANN401 # as pydantic's own Field
     return Field(default, gt=0, description=description)
@@ -110,9 +113,17 @@ class Settings(BaseSettings):
     )
     sweep_interval_seconds: float = _more_than_zero(30.0, "Between two sweeps.")
     sweep_batch_size: int = _more_than_zero(500, "Decisions closed in one transaction of a sweep.")
-    idempotency_key_seconds: int = _more_than_zero(
+    retention_interval_seconds: float = _more_than_zero(
+        300.0, "Between two looks for decisions that are older than `public.retention` says."
+    )
+    retention_batch_size: int = _more_than_zero(1000, "Decisions deleted in one transaction of retention.")
+    retention_pause_seconds: float = _more_than_zero(1.0, "Between two of these transactions.")
+    idempotency_key_seconds: int = Field(
         24 * 60 * 60,
-        "How long an Idempotency-Key stands for its request; longer where its organization has answers stored for longer.",
+        gt=0,
+        le=_MOST_KEY_SECONDS,
+        description="How long an Idempotency-Key stands for its request, 30 days at the most, as retention may delete the request"
+        " then; longer where its organization has answers stored for longer.",
     )
     idempotency_wait_seconds: float = _more_than_zero(
         30.0, "How long a repeated request waits for the first one before it gets 409."

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any, LiteralString, NamedTuple
 
 from bench.hot_path import batch_of
-from bench.retention import BATCH_ROWS, DELETE_BATCH, oldest_tenth
+from bench.retention import BATCH_ROWS, KEPT_DAYS, keep
 from bench.tables import show
 from bench.world import (
     Connection,
@@ -173,10 +173,10 @@ def _execute(connection: Connection, query: LiteralString) -> Any:  # noqa: ANN4
 def measure_retention_plan(world: World) -> None:
     """Print whether a batch of retention scans, in a transaction that is rolled back."""
     watch = Watch(world, "supabase_admin")
-    before = oldest_tenth(watch.connection)
-    watch.plans()
     with watch.connection, watch.connection.transaction(force_rollback=True):
-        watch.connection.execute(DELETE_BATCH.encode(), {"before": before, "limit": BATCH_ROWS})
+        keep(watch.connection, KEPT_DAYS)
+        watch.plans()
+        watch.connection.execute("select public.delete_old_decisions(%s)", (BATCH_ROWS,))
     plans = watch.plans()
     show(
         "(e) A batch of retention",

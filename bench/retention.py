@@ -9,16 +9,19 @@ from uuid import UUID
 
 import psycopg
 
+from bench.fill import DAYS
 from bench.hot_path import batch_of
 from bench.tables import percentile, show
 from bench.world import Connection, World, call, completion, to_json
 
 BATCH_ROWS = 5000
+KEPT_DAYS = DAYS * 9 // 10
 OPENING_BATCH = 8
 _MILLISECONDS = 1000.0
 _BASELINE_SECONDS = 5.0
 
-# Both deletes in one statement: the two keys between the tables are checked at its end, when both rows are gone.
+# As public.delete_old_decisions does. Both deletes are one statement: the two keys between the tables are checked at its end,
+# when both rows are gone.
 DELETE_BATCH = """
 with old as (
     select id from public.routing_outcomes
@@ -76,16 +79,9 @@ def openings(run: Callable[[], None], stop: Callable[[], None]) -> Iterator[None
         thread.join()
 
 
-def oldest_tenth(connection: Connection) -> UUID:
-    """Return the first id that is not among the oldest tenth."""
-    row = connection.execute(
-        "select id from public.routing_outcomes order by id offset "
-        "(select count(*) / 10 from public.routing_outcomes) limit 1"
-    ).fetchone()
-    if row is None:
-        raise LookupError("no decisions to delete: fill the tables first")
-    found: UUID = row[0]
-    return found
+def keep(connection: Connection, days: int) -> None:
+    """Have decisions kept for so many days."""
+    connection.execute("update public.retention set keep_days = %s", (days,))
 
 
 def show_orders(world: World) -> None:
@@ -135,10 +131,11 @@ def measure_batches(world: World) -> None:
 def _delete_oldest(world: World) -> tuple[int, list[float], float]:
     deleted, seconds = 0, []
     with world.superuser() as connection:
-        before = oldest_tenth(connection)
+        keep(connection, KEPT_DAYS)
         while True:
             started = time.perf_counter()
-            done = connection.execute(DELETE_BATCH.encode(), {"before": before, "limit": BATCH_ROWS}).rowcount
+            row = connection.execute("select public.delete_old_decisions(%s)", (BATCH_ROWS,)).fetchone()
+            done = row[0] if row else 0
             if not done:
                 break
             seconds.append(time.perf_counter() - started)

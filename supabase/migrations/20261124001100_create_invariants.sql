@@ -137,7 +137,7 @@ begin
         where (of_organization is null or decision.organization_id = of_organization)
             and decision.opened_at >= since and entry.opened_at <> decision.opened_at
         union all
-        -- Older ones than all that the record has of the organization have outlived it.
+        -- Others have outlived it.
         select 'spending_has_a_decision', entry.organization_id, entry.id, entry.kind
         from public.ledger_entries as entry
         where (of_organization is null or entry.organization_id = of_organization)
@@ -145,13 +145,7 @@ begin
             and not exists (
                 select from public.routing_outcomes as decision where decision.id = entry.routing_outcome_id
             )
-            and entry.opened_at >= coalesce(
-                (
-                    select min(decision.opened_at) from public.routing_outcomes as decision
-                    where decision.organization_id = entry.organization_id
-                ),
-                'infinity'
-            )
+            and entry.opened_at > (select retention.deleted_until from public.retention)
         union all
         select 'tenants_are_apart', claim.organization_id, decision.id,
             format('its Idempotency-Key is of agent %s', claim.agent_id)
@@ -355,11 +349,15 @@ begin
 end
 $$;
 
--- The counters of usage: those of hours that began since then, against the decisions opened in them.
+-- The counters of usage: those of hours that began since then, and of which nothing is deleted, against the decisions opened
+-- in them.
 create function private.usage_faults(since timestamptz, of_organization uuid) returns setof private.fault
 language plpgsql stable set search_path = pg_catalog, pg_temp as $$
 declare
-    first_hour constant timestamptz := date_trunc('hour', since + interval '1 hour' - interval '1 microsecond', 'UTC');
+    first_moment constant timestamptz := (
+        select greatest(since, retention.deleted_until + interval '1 microsecond') from public.retention
+    );
+    first_hour constant timestamptz := date_trunc('hour', first_moment + interval '1 hour' - interval '1 microsecond', 'UTC');
 begin
     return query
         select 'usage_is_counted', excess.organization_id, excess.agent_id,

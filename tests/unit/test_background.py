@@ -10,7 +10,7 @@ import pytest
 from backend.api.identity import Identities
 from backend.api.parts import LiveCatalogue, Parts
 from backend.api.tokens import TokenVerifier
-from backend.background import refresh_catalogue, renew_leases, repeat, sweep
+from backend.background import delete_old_decisions, refresh_catalogue, renew_leases, repeat, sweep
 from backend.errors import StoreUnavailableError
 from backend.ids import uuid7
 from backend.store.client import RecordError
@@ -131,6 +131,17 @@ async def test_the_sweep_waits_for_a_whole_lease_after_the_record_was_away(
     now += 1
     await sweep(parts)
     assert len(gateway.postgrest.calls) == 1
+
+
+async def test_what_is_too_old_is_deleted_in_batches_with_pauses(
+    gateway: Gateway, waits: list[float]
+) -> None:
+    """Until a batch finds nothing: one may leave out what somebody else holds at that moment."""
+    gateway.postgrest.scripts["delete_old_decisions"] = [1000, 999, 0]
+    await delete_old_decisions(parts_of(gateway))
+    size, pause = gateway.settings.retention_batch_size, gateway.settings.retention_pause_seconds
+    assert gateway.postgrest.calls == [("delete_old_decisions", {"batch_size": size})] * 3
+    assert waits == [pause, pause]
 
 
 @pytest.mark.parametrize(
