@@ -8,6 +8,7 @@ from typing import Any, LiteralString, NamedTuple
 from bench.hot_path import batch_of
 from bench.retention import BATCH_ROWS, KEPT_DAYS, keep
 from bench.tables import show
+from bench.tenant_queries import PAGE_ROWS, QUERIES
 from bench.world import (
     Connection,
     Tenant,
@@ -29,6 +30,8 @@ _EXPLAIN = (
     "set auto_explain.log_nested_statements = on",
     "set client_min_messages = log",
 )
+_DECISIONS_OF = "select count(*) from public.routing_outcomes where organization_id = %s"
+_HOURS_OF = "select count(*) from public.usage_hours where organization_id = %s and hour >= now() - interval '30 days'"
 _SCAN = re.compile(r"Seq Scan on (\w+)")
 _BUFFERS = re.compile(
     r"^[^ ].*\n(?:[^\n]*\n)?\s*Buffers: shared(?: hit=(\d+))?(?: read=(\d+))?", re.MULTILINE
@@ -36,14 +39,15 @@ _BUFFERS = re.compile(
 
 
 class Watch:
-    """A superuser's connection that tells the plan of every statement, those inside functions too."""
+    """A superuser's connection that tells the plan of every statement, those inside functions too, as text or JSON."""
 
-    def __init__(self, world: World, role: LiteralString) -> None:
+    def __init__(self, world: World, role: LiteralString, plan_format: LiteralString = "text") -> None:
         self._plans: list[str] = []
         self.connection: Connection = world.superuser()
         self.connection.add_notice_handler(lambda notice: self._plans.append(notice.message_primary or ""))
         for statement in _EXPLAIN:
             self.connection.execute(statement.encode())
+        self.connection.execute(b"set auto_explain.log_format = " + plan_format.encode())
         self.connection.execute(b"set role " + role.encode())
 
     def plans(self) -> list[str]:
@@ -63,6 +67,60 @@ def buffers(plans: list[str]) -> int:
         [sum(int(count or 0) for count in match) for match in _BUFFERS.findall(plans[-1])] if plans else []
     )
     return max(counts, default=0)
+
+
+def rows_read(plans: list[str]) -> Counter[str]:
+    """Count the rows that plans in JSON read of each table, those included that a filter threw away."""
+    read: Counter[str] = Counter()
+    for plan in plans:
+        _add_rows_read(json.loads(plan.partition("plan:")[2])["Plan"], read)
+    return read
+
+
+def _add_rows_read(node: dict[str, Any], read: Counter[str]) -> None:
+    if "Relation Name" in node and "Scan" in node["Node Type"]:
+        removed = node.get("Rows Removed by Filter", 0) + node.get("Rows Removed by Index Recheck", 0)
+        read[node["Relation Name"]] += round((node["Actual Rows"] + removed) * node["Actual Loops"])
+    for part in node.get("Plans", []):
+        _add_rows_read(part, read)
+
+
+class Read(NamedTuple):
+    """What a tenant's query read of each table, in rows, with the most that it may; and what it read from end to end."""
+
+    query: str
+    rows: Counter[str]
+    most: int
+    scans: Counter[str]
+
+
+def tenant_reads(world: World, tenant: Tenant) -> list[Read]:
+    """Run a tenant's queries as its member, and look at what they read. A page may read a page, the rest its own rows."""
+    with world.superuser() as owner:
+        decisions = _number(owner, _DECISIONS_OF, tenant.organization_id)
+        hours = _number(owner, _HOURS_OF, tenant.organization_id)
+    claims = {"app_metadata": {"organization_id": str(tenant.organization_id)}}
+    text, structured = Watch(world, "authenticated"), Watch(world, "authenticated", "json")
+    queries = {**QUERIES, "usage_by": "select * from public.usage_by('day', now() - interval '30 days')"}
+    parameters = {"agent": tenant.agent_id, "page": PAGE_ROWS}
+    reads = []
+    with text.connection, structured.connection:
+        for watch in (text, structured):
+            watch.connection.execute(
+                "select set_config('request.jwt.claims', %s, false)", (json.dumps(claims),)
+            )
+        for label, query in queries.items():
+            for watch in (text, structured):
+                watch.plans()
+                watch.connection.execute(query.replace("{mine}", "true"), parameters).fetchall()
+            most = decisions if "count" in label else hours if "usage" in label else PAGE_ROWS
+            reads.append(Read(label, rows_read(structured.plans()), most, scans(text.plans())))
+    return reads
+
+
+def _number(connection: Connection, query: LiteralString, *parameters: object) -> int:
+    row = connection.execute(query, parameters).fetchone()
+    return int(row[0]) if row else 0
 
 
 class Look(NamedTuple):
@@ -128,6 +186,7 @@ def _steps(world: World, connection: Connection) -> list[tuple[str, Any]]:
         call(connection, "insert_attempts", to_json([_next_attempt(world, item) for item in opened]))
 
     def complete() -> None:
+        open_batch(world.free)
         call(connection, "complete_decisions", to_json([completion(item) for item in opened]))
 
     def sweep() -> None:
@@ -138,7 +197,7 @@ def _steps(world: World, connection: Connection) -> list[tuple[str, Any]]:
         ("open, 4 caps", lambda: open_batch(world.capped)),
         ("open, near a limit", lambda: open_batch(world.capped[:1], near_limit=True)),
         ("fail over", fail_over),
-        ("complete", complete),
+        ("open and complete", complete),
         ("sweep, nothing to do", sweep),
     ]
 
