@@ -682,6 +682,25 @@ export type Database = {
           },
         ];
       };
+      retention: {
+        Row: {
+          deleted_until: string;
+          id: boolean;
+          keep_days: number | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          deleted_until?: string;
+          id?: boolean;
+          keep_days?: number | null;
+        };
+        Update: {
+          deleted_until?: string;
+          id?: boolean;
+          keep_days?: number | null;
+        };
+        Relationships: [];
+      };
       routing_outcomes: {
         Row: {
           agent_id: string;
@@ -923,6 +942,84 @@ export type Database = {
           },
         ];
       };
+      usage_hours: {
+        Row: {
+          agent_id: string;
+          attempts: number;
+          baseline_cost_nano_usd: number;
+          baseline_decisions: number;
+          cache_read_tokens: number;
+          cache_write_1h_tokens: number;
+          cache_write_tokens: number;
+          charge_nano_usd: number;
+          dearest_cost_nano_usd: number;
+          dearest_decisions: number;
+          decisions: number;
+          hour: string;
+          input_tokens: number;
+          model: string;
+          organization_id: string;
+          outcome_status: string;
+          output_tokens: number;
+          provider: string;
+          reasoning_tokens: number;
+          saved_nano_usd: number;
+        };
+        ComputedFields: never;
+        Insert: {
+          agent_id: string;
+          attempts?: number;
+          baseline_cost_nano_usd?: number;
+          baseline_decisions?: number;
+          cache_read_tokens?: number;
+          cache_write_1h_tokens?: number;
+          cache_write_tokens?: number;
+          charge_nano_usd?: number;
+          dearest_cost_nano_usd?: number;
+          dearest_decisions?: number;
+          decisions: number;
+          hour: string;
+          input_tokens?: number;
+          model?: string;
+          organization_id: string;
+          outcome_status: string;
+          output_tokens?: number;
+          provider?: string;
+          reasoning_tokens?: number;
+          saved_nano_usd?: number;
+        };
+        Update: {
+          agent_id?: string;
+          attempts?: number;
+          baseline_cost_nano_usd?: number;
+          baseline_decisions?: number;
+          cache_read_tokens?: number;
+          cache_write_1h_tokens?: number;
+          cache_write_tokens?: number;
+          charge_nano_usd?: number;
+          dearest_cost_nano_usd?: number;
+          dearest_decisions?: number;
+          decisions?: number;
+          hour?: string;
+          input_tokens?: number;
+          model?: string;
+          organization_id?: string;
+          outcome_status?: string;
+          output_tokens?: number;
+          provider?: string;
+          reasoning_tokens?: number;
+          saved_nano_usd?: number;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "usage_hours_organization_id_fkey";
+            columns: ["organization_id"];
+            isOneToOne: false;
+            referencedRelation: "organizations";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
       wallets: {
         Row: {
           balance_nano_usd: number;
@@ -1005,6 +1102,7 @@ export type Database = {
         };
         Returns: Json;
       };
+      delete_old_decisions: { Args: { batch_size: number }; Returns: number };
       find_caller_by_key: {
         Args: { key_hash: string };
         Returns: {

@@ -38,12 +38,10 @@ grant select, insert on public.audit_entries to clearfloor_writer;
 alter table public.audit_entries enable row level security;
 
 create policy audit_entries_select_member on public.audit_entries for select to authenticated
-using (
-    organization_id = (
-        select nullif((select auth.jwt()) -> 'app_metadata' ->> 'organization_id', '')::uuid
-        where (select auth.jwt()) ->> 'is_anonymous' is distinct from 'true'
-    )
-);
+using (organization_id = (
+    select nullif((select auth.jwt()) -> 'app_metadata' ->> 'organization_id', '')::uuid
+    where (select auth.jwt()) ->> 'is_anonymous' is distinct from 'true'
+));
 
 grant create on schema private to clearfloor_writer;
 set role clearfloor_writer;

@@ -53,4 +53,7 @@ grant select, insert, update on public.usage_hours to clearfloor_writer;
 alter table public.usage_hours enable row level security;
 
 create policy usage_hours_select_member on public.usage_hours for select to authenticated
-using (organization_id = (select nullif((select auth.jwt()) -> 'app_metadata' ->> 'organization_id', '')::uuid));
+using (organization_id = (
+    select nullif((select auth.jwt()) -> 'app_metadata' ->> 'organization_id', '')::uuid
+    where (select auth.jwt()) ->> 'is_anonymous' is distinct from 'true'
+));

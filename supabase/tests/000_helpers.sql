@@ -86,6 +86,8 @@ begin
         values (tests.id(name || ' limit'), tests.id(name), 1);
         insert into public.ledger_entries (id, organization_id, kind, debit_account, credit_account, amount_nano_usd)
         values (tests.id(name || ' entry'), tests.id(name), 'top_up', 'funding', 'wallet', 1);
+        insert into public.usage_hours (organization_id, hour, agent_id, outcome_status, decisions)
+        values (tests.id(name), date_trunc('hour', now()), tests.id(name || ' agent'), 'succeeded', 1);
         insert into public.idempotency_keys
         values (tests.id(name || ' agent'), 'key', tests.id(name), sha256('body'), tests.id(name || ' decision'), now());
         insert into public.stored_answers values (tests.id(name || ' decision'), tests.id(name), 'sealed', now());

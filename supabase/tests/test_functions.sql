@@ -1,6 +1,6 @@
 -- Who may execute which function: grants first, then each one called by every actor. What is called is undone.
 begin;
-select plan(93);
+select plan(153);
 call tests.create_world();
 
 -- Each function of public, a call, the answer where that is not a result, and the roles that are granted it.
@@ -20,10 +20,29 @@ insert into functions (signature, call) values
 ('recompute_costs(timestamp with time zone,uuid)', 'recompute_costs()'),
 ('renew_leases(uuid[],bigint)', 'renew_leases(''{}'', 0)'),
 (
-    'set_rate_limit(uuid,uuid,uuid,bigint,bigint)',
+    'set_rate_limit(uuid,uuid,uuid,bigint,bigint,uuid)',
     'set_rate_limit(null, tests.id(''acme''), tests.id(''acme agent''), null, null)'
 ),
-('set_spend_cap(uuid,uuid,uuid,text,bigint)', 'set_spend_cap(null, tests.id(''acme''), null, ''hour'', null)'),
+('set_spend_cap(uuid,uuid,uuid,text,bigint,uuid)', 'set_spend_cap(null, tests.id(''acme''), null, ''hour'', null)'),
+('delete_old_decisions(integer)', 'delete_old_decisions(1)'),
+('change_organization(uuid,uuid,jsonb)', 'change_organization(tests.id(''owner of acme''), tests.id(''acme''), ''{}'')'),
+('create_agent(uuid,uuid,uuid,jsonb)', 'create_agent(tests.id(''owner of acme''), tests.id(''acme''), tests.id(''new''), ''{"name": "new"}'')'),
+('change_agent(uuid,uuid,uuid,jsonb)', 'change_agent(tests.id(''owner of acme''), tests.id(''acme''), tests.id(''acme agent''), ''{}'')'),
+(
+    'create_api_key(uuid,uuid,uuid,uuid,text,text,text,timestamp with time zone)',
+    'create_api_key(tests.id(''owner of acme''), tests.id(''acme''), tests.id(''acme agent''), tests.id(''new''), ''new'', ''cf_'', repeat(''00'', 32), null)'
+),
+(
+    'rotate_api_key(uuid,uuid,uuid,uuid,text,text,bigint)',
+    'rotate_api_key(tests.id(''owner of acme''), tests.id(''acme''), tests.id(''acme key''), tests.id(''new''), ''cf_'', repeat(''00'', 32), 0)'
+),
+('revoke_api_key(uuid,uuid,uuid)', 'revoke_api_key(tests.id(''owner of acme''), tests.id(''acme''), tests.id(''acme key''))'),
+(
+    'add_member(uuid,uuid,uuid,text,uuid)',
+    'add_member(tests.id(''owner of acme''), tests.id(''acme''), tests.id(''user of no organization''), ''member'', null)'
+),
+('change_member(uuid,uuid,uuid,jsonb)', 'change_member(tests.id(''owner of acme''), tests.id(''acme''), tests.id(''member of acme''), ''{}'')'),
+('remove_member(uuid,uuid,uuid)', 'remove_member(tests.id(''owner of acme''), tests.id(''acme''), tests.id(''member of acme''))'),
 ('sweep_decisions(integer,bigint)', 'sweep_decisions(0)');
 insert into functions (signature, call, answer)
 select signature, call, 'The amount is 0 nano-USD; nothing was changed.' from (values
@@ -32,7 +51,12 @@ select signature, call, 'The amount is 0 nano-USD; nothing was changed.' from (v
     ('top_up_wallet(uuid,uuid,bigint,text,text)', 'top_up_wallet(null, tests.id(''acme''), 0)')
 ) as money (signature, call);
 insert into functions (signature, call, roles) values
-('usage_by(text,timestamp with time zone,timestamp with time zone)', 'usage_by(''day'', now())', '{authenticated,service_role}');
+('usage_by(text,timestamp with time zone,timestamp with time zone)', 'usage_by(''day'', now())', '{authenticated,service_role}'),
+('my_organizations()', 'my_organizations()', '{authenticated}');
+insert into functions (signature, call, answer, roles) values (
+    'switch_organization(uuid)', 'switch_organization(tests.id(''zenith''))',
+    format('You are not a member of the organization %s; nothing was changed.', tests.id('zenith')), '{authenticated}'
+);
 
 create function pg_temp.answer(actor text, call text) returns text language plpgsql as $$
 begin
@@ -70,8 +94,8 @@ select set_eq(
         left join pg_roles as role on role.oid = acl.grantee
         where pronamespace = 'private'::regnamespace and acl.grantee <> proowner
     $$,
-    $$values ('are_price_tiers', 'service_role')$$,
-    'of private, others than its owners may execute what a CHECK calls'
+    $$values ('access_token_hook', 'supabase_auth_admin'), ('are_price_tiers', 'service_role')$$,
+    'of private, others than its owners may execute what a CHECK calls, and Supabase Auth its hook'
 );
 
 -- Calls.

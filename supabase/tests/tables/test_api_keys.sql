@@ -8,7 +8,7 @@ from (values
     ('anon',              'nothing'),
     ('authenticated',     'select (id, organization_id, agent_id, name, display_prefix, created_at, expires_at, revoked_at)'),
     ('service_role',      'select, insert, update, delete'),
-    ('clearfloor_writer', 'select')
+    ('clearfloor_writer', 'select, insert, update')
 ) as expected (role, commands);
 
 -- Whose rows each comes to: anon and users by the policies alone, as if granted every command; service_role by its grants.

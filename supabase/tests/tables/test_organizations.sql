@@ -8,7 +8,7 @@ from (values
     ('anon',              'nothing'),
     ('authenticated',     'select'),
     ('service_role',      'select, insert, update'),
-    ('clearfloor_writer', 'select')
+    ('clearfloor_writer', 'select, update')
 ) as expected (role, commands);
 
 -- Whose rows each comes to: anon and users by the policies alone, as if granted every command; service_role by its grants.

@@ -1,0 +1,29 @@
+-- usage_hours: members see their organization's usage; only the functions of clearfloor_writer count.
+begin;
+select plan(16);
+call tests.create_world();
+
+select tests.grants_are('usage_hours', role, commands)
+from (values
+    ('anon',              'nothing'),
+    ('authenticated',     'select'),
+    ('service_role',      'select'),
+    ('clearfloor_writer', 'select, insert, update')
+) as expected (role, commands);
+
+-- Whose rows each comes to: anon and users by the policies alone, as if granted every command; service_role by its grants.
+select tests.access_is('usage_hours', actor, selects, inserts, updates, deletes)
+from (values
+    --                          selects    inserts    updates    deletes
+    ('anon',                    'none',    'none',    'none',    'none'),
+    ('member of acme',          'acme',    'none',    'none',    'none'),
+    ('owner of acme',           'acme',    'none',    'none',    'none'),
+    ('member of zenith',        'zenith',  'none',    'none',    'none'),
+    ('user of no organization', 'none',    'none',    'none',    'none'),
+    ('anonymous user',          'none',    'none',    'none',    'none'),
+    ('anonymous user of acme',  'none',    'none',    'none',    'none'),
+    ('service_role',            'all',     'refused', 'refused', 'refused')
+) as expected (actor, selects, inserts, updates, deletes);
+
+select * from finish();
+rollback;
