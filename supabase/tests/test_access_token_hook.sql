@@ -105,7 +105,10 @@ select is_empty('select * from public.my_organizations()', 'nobody has no organi
 reset role;
 select is(pg_temp.metadata('ann'), pg_temp.speaks_for('zenith', 'member'), 'what was refused has changed nothing');
 select is_empty(
-    $$select from public.audit_entries where table_name = 'organization_members' and action = 'update'$$,
+    $$
+        select from public.audit_entries
+        where organization_id = pg_temp.id('zenith') and table_name = 'organization_members' and action = 'update'
+    $$,
     'to look at another organization is no change of either'
 );
 
