@@ -371,13 +371,15 @@ begin
             where counted.hour >= first_hour and (of_organization is null or counted.organization_id = of_organization)
             union all
             select
-                used.organization_id, used.hour, used.agent_id, used.outcome_status, used.model, used.provider, -1,
-                -used.attempts, -used.input_tokens, -used.cache_read_tokens, -used.cache_write_tokens,
-                -used.cache_write_1h_tokens, -used.output_tokens, -used.reasoning_tokens, -used.charge_nano_usd,
-                -used.dearest_decisions, -used.dearest_cost_nano_usd, -used.baseline_decisions,
-                -used.baseline_cost_nano_usd, -used.saved_nano_usd
-            from private.decision_usage as used
-            where used.opened_at >= first_hour and (of_organization is null or used.organization_id = of_organization)
+                (counted.used).organization_id, (counted.used).hour, (counted.used).agent_id,
+                (counted.used).outcome_status, (counted.used).model, (counted.used).provider, -(counted.used).decisions,
+                -(counted.used).attempts, -(counted.used).input_tokens, -(counted.used).cache_read_tokens,
+                -(counted.used).cache_write_tokens, -(counted.used).cache_write_1h_tokens, -(counted.used).output_tokens,
+                -(counted.used).reasoning_tokens, -(counted.used).charge_nano_usd, -(counted.used).dearest_decisions,
+                -(counted.used).dearest_cost_nano_usd, -(counted.used).baseline_decisions,
+                -(counted.used).baseline_cost_nano_usd, -(counted.used).saved_nano_usd
+            from private.decision_usage as counted
+            where counted.opened_at >= first_hour and (of_organization is null or counted.organization_id = of_organization)
         ) as excess
         group by
             excess.organization_id, excess.hour, excess.agent_id, excess.outcome_status, excess.model, excess.provider

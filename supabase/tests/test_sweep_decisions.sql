@@ -204,9 +204,9 @@ select is(
 );
 select is(public.sweep_decisions(10), 1, 'and swept');
 -- Counted anew in yesterday's hour.
-do $$ begin perform private.count_usage(array[pg_temp.id('yesterday')], -1); end $$;
+do $$ begin perform private.count_usage(array(select used from private.decision_usage where id = pg_temp.id('yesterday')), -1); end $$;
 update public.routing_outcomes set opened_at = opened_at - interval '1 day' where id = pg_temp.id('yesterday');
-do $$ begin perform private.count_usage(array[pg_temp.id('yesterday')]); end $$;
+do $$ begin perform private.count_usage(array(select used from private.decision_usage where id = pg_temp.id('yesterday'))); end $$;
 update public.spend_caps set created_at = created_at - interval '3 days' where id = pg_temp.id('cap');
 insert into public.spend_counters (spend_cap_id, window_start, organization_id, charged_nano_usd)
 select id, date_trunc('hour', now() - interval '1 day', 'UTC'), organization_id, 157
