@@ -3,6 +3,7 @@
 import json
 import re
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any, LiteralString, NamedTuple
 
 from bench.hot_path import batch_of
@@ -69,29 +70,28 @@ def buffers(plans: list[str]) -> int:
     return max(counts, default=0)
 
 
-def rows_read(plans: list[str]) -> Counter[str]:
-    """Count the rows that plans in JSON read of each table, those included that a filter threw away."""
-    read: Counter[str] = Counter()
-    for plan in plans:
-        _add_rows_read(json.loads(plan.partition("plan:")[2])["Plan"], read)
-    return read
-
-
-def _add_rows_read(node: dict[str, Any], read: Counter[str]) -> None:
-    if "Relation Name" in node and "Scan" in node["Node Type"]:
-        removed = node.get("Rows Removed by Filter", 0) + node.get("Rows Removed by Index Recheck", 0)
-        read[node["Relation Name"]] += round((node["Actual Rows"] + removed) * node["Actual Loops"])
+def _scan_nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the nodes of a plan in JSON that read a table."""
+    if "Relation Name" in node and node["Node Type"].endswith("Scan"):
+        yield node
     for part in node.get("Plans", []):
-        _add_rows_read(part, read)
+        yield from _scan_nodes(part)
+
+
+def _rows_read(node: dict[str, Any]) -> int:
+    """Return how many rows a node read, those included that a filter threw away."""
+    removed = node.get("Rows Removed by Filter", 0) + node.get("Rows Removed by Index Recheck", 0)
+    return int((node["Actual Rows"] + removed) * node["Actual Loops"])
 
 
 class Read(NamedTuple):
-    """What a tenant's query read of each table, in rows, with the most that it may; and what it read from end to end."""
+    """What a tenant's query read of each table, in rows, with the most that it may; what from end to end; and its time."""
 
     query: str
     rows: Counter[str]
     most: int
-    scans: Counter[str]
+    scans: set[str]
+    milliseconds: float
 
 
 def tenant_reads(world: World, tenant: Tenant) -> list[Read]:
@@ -100,22 +100,41 @@ def tenant_reads(world: World, tenant: Tenant) -> list[Read]:
         decisions = _number(owner, _DECISIONS_OF, tenant.organization_id)
         hours = _number(owner, _HOURS_OF, tenant.organization_id)
     claims = {"app_metadata": {"organization_id": str(tenant.organization_id)}}
-    text, structured = Watch(world, "authenticated"), Watch(world, "authenticated", "json")
+    watch = Watch(world, "authenticated", "json")
     queries = {**QUERIES, "usage_by": "select * from public.usage_by('day', now() - interval '30 days')"}
     parameters = {"agent": tenant.agent_id, "page": PAGE_ROWS}
     reads = []
-    with text.connection, structured.connection:
-        for watch in (text, structured):
-            watch.connection.execute(
-                "select set_config('request.jwt.claims', %s, false)", (json.dumps(claims),)
-            )
+    with watch.connection:
+        watch.connection.execute("select set_config('request.jwt.claims', %s, false)", (json.dumps(claims),))
         for label, query in queries.items():
-            for watch in (text, structured):
-                watch.plans()
-                watch.connection.execute(query.replace("{mine}", "true"), parameters).fetchall()
+            watch.plans()
+            watch.connection.execute(query.replace("{mine}", "true"), parameters).fetchall()
             most = decisions if "count" in label else hours if "usage" in label else PAGE_ROWS
-            reads.append(Read(label, rows_read(structured.plans()), most, scans(text.plans())))
+            reads.append(_read(label, watch.plans(), most))
     return reads
+
+
+def _read(label: str, plans: list[str], most: int) -> Read:
+    roots = [json.loads(plan.partition("plan:")[2])["Plan"] for plan in plans]
+    nodes = [node for root in roots for node in _scan_nodes(root)]
+    rows: Counter[str] = Counter()
+    for node in nodes:
+        rows[node["Relation Name"]] += _rows_read(node)
+    scanned = {node["Relation Name"] for node in nodes if node["Node Type"] == "Seq Scan"}
+    return Read(label, rows, most, scanned, roots[-1]["Actual Total Time"])
+
+
+def measure_tenant_reads(world: World) -> None:
+    """Print what the queries of a large and of a small tenant read."""
+    show(
+        "(e) Rows that a tenant's queries read, and what they took with the counting, ms",
+        ("tenant", "query", "rows", "from end to end", "ms"),
+        [
+            (label, read.query, _names(read.rows), ", ".join(read.scans), read.milliseconds)
+            for label, tenant in (("half of all", world.free[0]), ("one in 128", world.free[1]))
+            for read in tenant_reads(world, tenant)
+        ],
+    )
 
 
 def _number(connection: Connection, query: LiteralString, *parameters: object) -> int:

@@ -52,6 +52,7 @@ def measure(world: World, parts: str, rows: int) -> int:
         growth.measure_new_cap(world)
     if "e" in parts:
         scanned = plans.measure_plans(world)
+        plans.measure_tenant_reads(world)
         plans.measure_retention_plan(world)
     if "d" in parts:
         partitions.measure_partitions(world)

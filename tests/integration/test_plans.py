@@ -47,7 +47,7 @@ def test_with_a_million_decisions_every_step_touches_what_it_did_with_few(
 def test_with_a_million_decisions_a_tenant_reads_its_own_rows_only(world: World, number: int) -> None:
     """A page reads a page; a count and usage no more rows than the tenant has; and none from end to end."""
     reads = tenant_reads(world, world.free[number])
-    assert [read for read in reads if GROWING & read.scans.keys()] == []
+    assert [read for read in reads if GROWING & read.scans] == []
     assert [read for read in reads if not 0 < max(read.rows.values(), default=0) <= read.most] == []
 
 

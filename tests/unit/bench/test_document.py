@@ -1,7 +1,10 @@
 """Only what stands between two markers is written anew."""
 
+from pathlib import Path
+
 import pytest
 
+from bench import policy_forms
 from bench.performance.document import FILE, GROWTH, PERFORMANCE, replaced
 
 PAGE = "before\n<!-- bench: begin -->\nold\n<!-- bench: end -->\nafter\n"
@@ -20,7 +23,9 @@ def test_a_page_without_markers_is_refused() -> None:
         replaced("before", PERFORMANCE, "new")
 
 
-@pytest.mark.parametrize("part", [PERFORMANCE, GROWTH])
-def test_the_page_has_the_markers(part: str) -> None:
+@pytest.mark.parametrize(
+    ("page", "part"), [(FILE, PERFORMANCE), (FILE, GROWTH), (policy_forms.DOCUMENT, policy_forms.PART)]
+)
+def test_the_page_has_the_markers(page: Path, part: str) -> None:
     """A run of ten minutes is not lost at its end."""
-    assert "figures" in replaced(FILE.read_text(), part, "figures")
+    assert "figures" in replaced(page.read_text(), part, "figures")
