@@ -371,6 +371,8 @@ declare
         inner join public.inferences as inference
             on late.inference_id = inference.id and decision.id = inference.routing_outcome_id
             and inference.status = 'abandoned'
+        -- Retention may be deleting one at this moment: then it is gone, and holds nothing.
+        for no key update of decision
     );
     verdicts private.verdict[];
 begin

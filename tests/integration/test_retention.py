@@ -1,6 +1,7 @@
 """Retention beside the gateway's work: what is too old goes, and who opens or completes decisions does not notice."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -16,6 +17,8 @@ TENANTS = 2
 BATCH_ROWS = 100
 KEPT_DAYS = DAYS // 2
 _TOO_OLD = "select count(*) from public.routing_outcomes where opened_at < now() - make_interval(days => %s)"
+
+_WAITING = "select count(*) from pg_catalog.pg_locks where pid = %s and not granted"
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +60,29 @@ def test_nobody_waits_for_a_batch(world: World) -> None:
             assert delete_batch(other) == 0
         after = number(owner, "select count(*) from public.routing_outcomes")
         assert after == before - BATCH_ROWS + TENANTS
+        assert owner.execute("select * from public.gateway_invariants()").fetchall() == []
+
+
+def test_what_is_being_deleted_is_not_taken_up_again(world: World) -> None:
+    """A completion that comes too late waits, finds its decision gone, and holds nothing of the wallet."""
+    with world.superuser() as owner, world.connect() as deleting, world.connect() as late:
+        opening = world.opening(world.free[0]) | {"lease_seconds": -1}
+        row = owner.execute("select bench.id_at(now() - make_interval(days => %s))", (2 * DAYS,)).fetchone()
+        opening["id"] = str(row[0]) if row else ""
+        call(late, "insert_decisions", to_json([opening]))
+        owner.execute(
+            "update public.routing_outcomes set opened_at = opened_at - make_interval(days => %s) where id = %s",
+            (2 * DAYS, opening["id"]),
+        )
+        assert number(late, "select public.sweep_decisions(10)") == 1
+        keep(owner, DAYS)
+        with ThreadPoolExecutor() as pool:
+            with deleting.transaction():
+                assert delete_batch(deleting) == 1
+                answers = pool.submit(call, late, "complete_decisions", to_json([completion(opening)]))
+                while not number(owner, _WAITING, late.info.backend_pid):
+                    assert not answers.done(), answers.result()
+            assert [answer["error"] for answer in answers.result()] == ["unknown_decision"]
         assert owner.execute("select * from public.gateway_invariants()").fetchall() == []
 
 
