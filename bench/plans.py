@@ -109,7 +109,8 @@ def tenant_reads(world: World, tenant: Tenant) -> list[Read]:
         for label, query in queries.items():
             watch.plans()
             watch.connection.execute(query.replace("{mine}", "true"), parameters).fetchall()
-            most = decisions if "count" in label else hours if "usage" in label else PAGE_ROWS
+            # One more than a page, to see where rows of the same moment end.
+            most = decisions if "count" in label else hours if "usage" in label else PAGE_ROWS + 1
             reads.append(_read(label, watch.plans(), most))
     return reads
 

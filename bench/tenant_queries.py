@@ -10,6 +10,10 @@ QUERIES: dict[str, LiteralString] = {
         "select id, outcome_status, charge_nano_usd from public.routing_outcomes where {mine} "
         "order by id desc limit %(page)s"
     ),
+    "newest decisions, by time": (
+        "select id, outcome_status, charge_nano_usd from public.routing_outcomes where {mine} "
+        "order by opened_at desc, id desc limit %(page)s"
+    ),
     "an agent's newest decisions": (
         "select id, outcome_status, charge_nano_usd from public.routing_outcomes where {mine} and agent_id = %(agent)s "
         "order by id desc limit %(page)s"
