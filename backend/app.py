@@ -10,8 +10,9 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from backend.api import chat, decisions, health, management, models, operators
+from backend.api import chat, decisions, explain, health, management, models, operators
 from backend.api.chat import ChatCompletions
+from backend.api.chat_request import Judgement
 from backend.api.errors import add_error_handlers
 from backend.api.faults import FaultBarrier
 from backend.api.identity import Identities
@@ -24,6 +25,7 @@ from backend.dispatch.cooldowns import Cooldowns
 from backend.dispatch.dispatcher import Dispatcher
 from backend.http_client import AiohttpClient, HttpClient
 from backend.providers.openai import OpenAIProvider
+from backend.routing.task import Tasks
 from backend.settings import Settings
 from backend.store.array_calls import ArrayCalls
 from backend.store.client import DataApi, http_client
@@ -60,7 +62,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.hot_path = _wrapped(ChatCompletions(), edge)
     add_error_handlers(app)
     app.router.routes.append(chat.ROUTE)
-    for module in (models, decisions, management, health):
+    for module in (models, decisions, explain, management, health):
         app.include_router(module.router)
     if settings.operators:
         app.include_router(operators.router)
@@ -139,7 +141,14 @@ def _parts(
         vault=Vault(settings.fernet_keys) if settings.fernet_keys else None,
     )
     identities = Identities(settings, data_api, TokenVerifier(settings, store_http))
-    return Parts(settings, data_api, identities, dispatcher, DataApi(settings, background_http))
+    return Parts(
+        settings,
+        data_api,
+        identities,
+        dispatcher,
+        DataApi(settings, background_http),
+        judgement=Judgement(Tasks(), settings.quality_per_usd),
+    )
 
 
 def make_record(settings: Settings, api: DataApi, http: HttpClient) -> Record:

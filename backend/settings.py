@@ -134,6 +134,12 @@ class Settings(BaseSettings):
         description="Fernet keys (32 bytes, URL-safe base64), comma-separated, with which answers are stored for"
         " organizations that ask for it: the first seals, all open. None: no answer is stored.",
     )
+    quality_per_usd: float = Field(
+        0.0,
+        ge=0,
+        description="How much quality (0 to 1) a US dollar of expected cost weighs where a caller takes the best there is"
+        " (`on_miss`) and nothing clears. 0: nothing.",
+    )
     catalogue_refresh_seconds: float = _more_than_zero(2.0, "Between two looks at the catalogue.")
 
     # Providers.

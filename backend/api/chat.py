@@ -9,8 +9,8 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from backend.api.body import read_body
-from backend.api.chat_request import read_chat_request, routing_request
 from backend.api.connection import CallerLeftError, while_connected
+from backend.api.decide import Decided, decide
 from backend.api.errors import error_response
 from backend.api.idempotency import idempotency_key
 from backend.api.parts import parts_of
@@ -21,8 +21,7 @@ from backend.dispatch.relay import Relay
 from backend.dispatch.repeats import dispatch_once
 from backend.errors import ClearfloorError
 from backend.ids import uuid7
-from backend.routing.catalogue import Catalogue
-from backend.routing.rank import Ranking, Scored, cheapest_of, rank
+from backend.routing.rank import Ranking, Scored, cheapest_of
 from backend.routing.request import RoutingRequest
 from backend.store.callers import Caller
 from backend.store.record import DecisionOpening
@@ -63,7 +62,7 @@ async def _answer(request: Request) -> Response:
     identity = await parts.identities.identify(request, is_checked_again=True)
     key = idempotency_key(request)
     content = await read_body(request, parts.settings.max_request_bytes)
-    order = _order(content, key, identity.caller, parts.catalogue())
+    order = _order(decide(content, identity.caller, parts), identity.caller, key, content)
     del content
     try:
         delivery = await while_connected(request, dispatch_once(parts.dispatcher, order))
@@ -85,18 +84,20 @@ async def _answer(request: Request) -> Response:
 def _headers(facts: Facts) -> dict[str, str]:
     """Return the headers of a decided request; ``none`` where there is nothing to tell."""
     told = msgspec.structs.asdict(facts)
-    return {
-        f"x-clearfloor-{name.replace('_', '-')}": "none" if fact is None else str(fact)
-        for name, fact in told.items()
-    }
+    return {f"x-clearfloor-{name.replace('_', '-')}": _told(fact) for name, fact in told.items()}
 
 
-def _order(content: bytes, key: str | None, caller: Caller, catalogue: Catalogue) -> Order:
-    """Decide a request: read it, rank the catalogue for it."""
-    chat, fields = read_chat_request(content)
-    asked = routing_request(chat, fields, len(content), caller, catalogue)
-    ranking = rank(asked, catalogue)
-    baseline = cheapest_of(caller.baseline_model, asked, catalogue) if caller.baseline_model else None
+def _told(fact: object) -> str:
+    if isinstance(fact, bool):
+        return str(fact).lower()
+    return "none" if fact is None else str(fact)
+
+
+def _order(decided: Decided, caller: Caller, key: str | None, content: bytes) -> Order:
+    """Make the order to carry a decided request out."""
+    chat, asked, ranking = decided.chat, decided.asked, decided.ranking
+    named = caller.baseline_model
+    baseline = cheapest_of(named, asked, decided.catalogue) if named else None
     decision = DecisionOpening(
         id=uuid7(),
         organization_id=caller.organization_id,
@@ -104,11 +105,11 @@ def _order(content: bytes, key: str | None, caller: Caller, catalogue: Catalogue
         api_key_id=caller.api_key_id,
         user_id=caller.user_id,
         requested_model=chat.model,
-        requested_rule=asked.rule,
+        requested_rule=decided.rule,
         floor=asked.floor,
         task=asked.task,
         stream=bool(chat.stream),
-        catalogue_version=catalogue.version,
+        catalogue_version=decided.catalogue.version,
         metered_tokens=_metered_tokens(asked, ranking),
         dearest_price_id=_price_id(ranking.dearest),
         baseline_price_id=_price_id(baseline),
@@ -120,7 +121,7 @@ def _order(content: bytes, key: str | None, caller: Caller, catalogue: Catalogue
     return Order(
         decision=decision,
         ranking=ranking,
-        body=fields,
+        body=decided.fields,
         choices=asked.choices,
         output_limit_tokens=asked.output_limit_tokens,
         wants_usage=chat.wants_usage,
@@ -135,5 +136,5 @@ def _price_id(scored: Scored | None) -> UUID | None:
 
 def _metered_tokens(asked: RoutingRequest, ranking: Ranking) -> int:
     """Return what a request takes from its rate limits until it is known what it used."""
-    most = max((scored.expected_input_tokens for scored in ranking.clearing), default=None)
+    most = max((scored.expected_input_tokens for scored in ranking.eligible), default=None)
     return 0 if most is None else most + asked.choices * asked.output_limit_tokens

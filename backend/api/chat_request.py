@@ -6,6 +6,7 @@ is what goes to the provider. No value that we do not look at is taken apart and
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Annotated, Literal
 
@@ -16,8 +17,8 @@ from backend.api.body import decode_body
 from backend.api.message_parts import Message, count_media, needs_of, payload_bytes
 from backend.errors import InvalidRequestError, ModelNotFoundError
 from backend.routing.catalogue import Catalogue
-from backend.routing.request import RoutingRequest
-from backend.routing.task import RULE_TASKS, classify
+from backend.routing.request import OnMiss, RoutingRequest
+from backend.routing.task import Found, Tasks
 from backend.store.callers import Caller
 
 AUTO = "auto"
@@ -43,6 +44,8 @@ class Options(Struct, forbid_unknown_fields=True, frozen=True):
         models: the only models to choose from.
         fallback: whether other candidates may be called when the first fails.
         clamp: whether the output limit may be lowered to what wallet and caps have left.
+        on_miss: what becomes of the request where no candidate clears the floor: an error, or the best there is.
+        strict: whether the floor is held against the lower bound of the predicted quality.
     """
 
     floor: Annotated[float, Meta(ge=0, le=1)] | None = None
@@ -51,6 +54,8 @@ class Options(Struct, forbid_unknown_fields=True, frozen=True):
     models: Annotated[list[str], Meta(min_length=1, max_length=_MOST_MODELS)] | None = None
     fallback: bool = True
     clamp: bool = False
+    on_miss: OnMiss = "reject"
+    strict: bool = False
 
 
 class _StreamOptions(Struct, frozen=True):
@@ -143,8 +148,21 @@ def read_chat_request(content: bytes) -> tuple[ChatRequest, Fields]:
     return chat, {name: value for name, value in fields.items() if name != "clearfloor"}
 
 
-def routing_request(
-    chat: ChatRequest, fields: Fields, body_bytes: int, caller: Caller, catalogue: Catalogue
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What the operator lets a request be judged by: the task classes, and what cost weighs against quality."""
+
+    tasks: Tasks = field(default_factory=Tasks)
+    quality_per_usd: float = 0.0
+
+
+def routing_request(  # noqa: PLR0913, PLR0917 # each decides a part of it
+    chat: ChatRequest,
+    fields: Fields,
+    body_bytes: int,
+    caller: Caller,
+    catalogue: Catalogue,
+    judgement: Judgement,
 ) -> RoutingRequest:
     """Return what routing is asked.
 
@@ -157,15 +175,22 @@ def routing_request(
     floor = _named_floor(chat.model, options.floor)
     pinned = None if _is_auto(chat.model) else chat.model
     _require_known_models(pinned, options.models, catalogue)
-    _require_known_task(options.task, catalogue)
+    _require_known_task(options.task, judgement.tasks.names | catalogue.tasks)
     cost = options.max_cost_usd
     media = count_media(chat.messages)
     text_bytes = body_bytes - payload_bytes(chat.messages)
+    found = (
+        Found(options.task)
+        if options.task
+        else judgement.tasks.found(chat.texts(), text_bytes, offers_tools=chat.offers_tools)
+    )
     return RoutingRequest(
         rule="pinned_model" if pinned else "cheapest_clearing_floor",
         model=pinned,
         floor=caller.default_floor if floor is None and not pinned else floor,
-        task=options.task or classify(chat.texts(), text_bytes, offers_tools=chat.offers_tools),
+        task=found.task,
+        posterior=found.posterior,
+        classifier=found.classifier,
         text_bytes=text_bytes,
         choices=chat.n or 1,
         output_limit_tokens=chat.output_limit or caller.default_max_output_tokens,
@@ -175,6 +200,10 @@ def routing_request(
         max_cost_nano_usd=None if cost is None else int(Decimal(str(cost)) * _NANO_USD_PER_USD),
         models=tuple(sorted(options.models)) if options.models else None,
         clamp=options.clamp,
+        on_miss=options.on_miss,
+        strict=options.strict,
+        quality_per_usd=judgement.quality_per_usd,
+        rate_snapshot=catalogue.rates.id,
     )
 
 
@@ -213,8 +242,7 @@ def _require_known_models(pinned: str | None, models: list[str] | None, catalogu
         )
 
 
-def _require_known_task(task: str | None, catalogue: Catalogue) -> None:
-    known = RULE_TASKS | catalogue.tasks
+def _require_known_task(task: str | None, known: frozenset[str]) -> None:
     if task is not None and task not in known:
         raise InvalidRequestError(
             f"There is no task class `{task}`; there are {', '.join(sorted(known))}.", param="clearfloor.task"

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from fastapi import Request
 
+from backend.api.chat_request import Judgement
 from backend.api.identity import Identities
 from backend.dispatch.dispatcher import Dispatcher
 from backend.errors import StoreUnavailableError
@@ -36,6 +37,7 @@ class Parts:
     dispatcher: Dispatcher
     background_api: DataApi
     live_catalogue: LiveCatalogue = field(default_factory=LiveCatalogue)
+    judgement: Judgement = field(default_factory=Judgement)
 
     def catalogue(self) -> Catalogue:
         """Return the catalogue.

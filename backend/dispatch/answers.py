@@ -20,6 +20,7 @@ class Facts(msgspec.Struct, frozen=True):
     provider: str | None
     quality: float | None
     floor: float | None
+    floor_cleared: bool | None
     attempts: int
     clamped_max_tokens: int | None
 
@@ -27,7 +28,7 @@ class Facts(msgspec.Struct, frozen=True):
     def of(cls, decision: DecisionOpening, attempts: int, answered: Attempt | None = None) -> Self:
         """Return the facts of a decision after so many attempts; ``answered`` is the one that did."""
         if answered is None:
-            return cls(decision.id, None, None, None, decision.floor, attempts, None)
+            return cls(decision.id, None, None, None, decision.floor, None, attempts, None)
         scored = answered.scored
         return cls(
             decision_id=decision.id,
@@ -35,6 +36,7 @@ class Facts(msgspec.Struct, frozen=True):
             provider=scored.candidate.provider,
             quality=scored.quality,
             floor=decision.floor,
+            floor_cleared=None if decision.floor is None else scored.rejected is None,
             attempts=attempts,
             clamped_max_tokens=answered.output_limit_tokens if answered.is_clamped else None,
         )

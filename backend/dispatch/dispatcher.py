@@ -90,10 +90,10 @@ class Dispatcher:
             ) from error
 
     async def _work_through(self, order: Order, progress: Progress) -> Delivery | Relay:
-        if not order.ranking.clearing:
+        if not order.ranking.eligible:
             await self._complete_unattempted(order, progress, "no_candidate_cleared_floor")
             raise refusals.nothing_clears(order)
-        for scored in order.ranking.clearing:
+        for scored in order.ranking.eligible:
             if reason := self.unavailable(scored.candidate):
                 progress.pass_over(scored, reason)
                 continue
@@ -283,7 +283,7 @@ class Dispatcher:
                 order.decision, "failed_provider_error", progress.last.failed(), progress.take_unwritten()
             )
             await self.completions.finish(order.decision.id, completion)
-        waits = [self.cooldowns.remaining_seconds(scored.candidate.id) for scored in order.ranking.clearing]
+        waits = [self.cooldowns.remaining_seconds(scored.candidate.id) for scored in order.ranking.eligible]
         return refusals.nobody_answered(order, progress, min((wait for wait in waits if wait), default=None))
 
     async def _complete_unattempted(self, order: Order, progress: Progress, override: RuleOverride) -> None:

@@ -19,6 +19,7 @@ from backend.errors import (
     RateLimitError,
     SpendCapError,
 )
+from backend.routing.rank import Scored
 from backend.store.record import Opened
 from backend.units import usd
 
@@ -92,7 +93,7 @@ def nothing_clears(order: Order) -> ClearfloorError:
     """Return the error of a request that no candidate can take, or that none is good enough for."""
     reasons = sorted({str(scored.rejected) for scored in order.ranking.rejected})
     constraints = [_REMEDIES[reason] for reason in reasons if reason in _REMEDIES]
-    best = order.ranking.best_quality
+    best = order.ranking.best_below
     if best is None and "no_quality_estimate" not in reasons:
         return NoCandidateFitsError(
             f"No candidate can take this request: {'; '.join(constraints) or 'there is none'}. Nothing was called.",
@@ -102,15 +103,26 @@ def nothing_clears(order: Order) -> ClearfloorError:
     there_is = (
         "no candidate that fits otherwise has an estimate"
         if best is None
-        else f"the best that fits has {best:g}"
+        else f"the best that fits, {best.candidate.model}, has {best.quality:g} for about {usd(best.expected_cost_nano_usd)} USD"
     )
     others = f" Others were rejected: {'; '.join(constraints)}." if constraints else ""
     return NoCandidateClearsFloorError(
         f"No candidate clears the floor of {order.decision.floor} for the task `{order.decision.task}`:"
-        f" {there_is}. Nothing was called. Lower the floor.{others}",
+        f" {there_is}. Nothing was called. Lower the floor, or take the best there is (`clearfloor.on_miss`).{others}",
         decision_id=order.decision.id,
-        details={"floor": order.decision.floor, "best_quality": best, "reject_reasons": reasons},
+        details={"floor": order.decision.floor, "reject_reasons": reasons} | _described(best),
     )
+
+
+def _described(best: Scored | None) -> dict[str, Any]:
+    if best is None:
+        return {"best_quality": None}
+    return {
+        "best_quality": best.quality,
+        "best_quality_bound": best.quality_bound,
+        "best_model": best.candidate.model,
+        "best_expected_cost_usd": usd(best.expected_cost_nano_usd),
+    }
 
 
 def nobody_answered(order: Order, progress: Progress, earliest_seconds: float | None) -> ClearfloorError:

@@ -1,12 +1,17 @@
 """The catalogue as routing sees it: an immutable snapshot with a version."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Self
 from uuid import UUID
 
-GENERAL_TASK = "general"
+from backend.routing.quality import GENERAL_TASK, NO_RATES, Estimate, RateSnapshot, mixed, model_estimates
+from backend.routing.request import Posterior
+
+# The mean answer is far shorter than its limit: a guess for task classes of which no answers' lengths are known.
+TYPICAL_OUTPUT_TOKENS = 512
 MEDIA = ("image", "file", "audio")
 _TOKENS_PER_PRICE = 1_000_000
 
@@ -111,14 +116,18 @@ class Candidate:
     capabilities: frozenset[str]
     price: Price
     qualities: Mapping[str, float]
+    estimates: Mapping[str, Estimate]
 
-    def quality(self, task: str) -> float | None:
-        """Return the expected quality for a task class, 0 to 1: its own, else the general one, else None."""
-        return self.qualities.get(task, self.qualities.get(GENERAL_TASK))
+    def estimate(self, classes: Posterior) -> Estimate | None:
+        """Return the expected quality of a request that may be in these classes; None: nothing is known of the model."""
+        general = self.estimates.get(GENERAL_TASK)
+        if general is None:
+            return None
+        return mixed([(self.estimates.get(task, general), probability) for task, probability in classes])
 
     @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> Self:
-        """Build a candidate from its entry in a catalogue snapshot."""
+    def from_record(cls, record: Mapping[str, Any], estimates: Mapping[str, Estimate]) -> Self:
+        """Build a candidate from its entry in a catalogue snapshot, with what is expected of its model."""
         price = record["price"]
         return cls(
             id=UUID(record["id"]),
@@ -138,25 +147,36 @@ class Candidate:
             capabilities=frozenset(record["capabilities"]),
             price=Price(UUID(price["id"]), tuple(PriceTier.from_record(tier) for tier in price["tiers"])),
             qualities={task: float(quality) for task, quality in record["qualities"].items()},
+            estimates=estimates,
         )
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """All candidates that have a current price, and the version of the snapshot they are from."""
+    """All candidates that have a current price, the version of the snapshot they are from, and what was learned of them."""
 
     version: int
     candidates: tuple[Candidate, ...]
+    rates: RateSnapshot
 
     @classmethod
-    def from_record(cls, version: int, records: Sequence[Mapping[str, Any]]) -> Self:
-        """Build a catalogue from a snapshot's content."""
-        return cls(version, tuple(Candidate.from_record(record) for record in records))
+    def from_record(
+        cls, version: int, records: Sequence[Mapping[str, Any]], rates: RateSnapshot = NO_RATES
+    ) -> Self:
+        """Build a catalogue from a snapshot's content and the rates that were learned."""
+        estimates = model_estimates(records, rates)
+        candidates = tuple(Candidate.from_record(record, estimates[record["model"]]) for record in records)
+        return cls(version, candidates, rates)
+
+    def output_tokens(self, classes: Posterior) -> int:
+        """Return how many tokens the mean answer has to a request that may be in these classes."""
+        known = self.rates.output_tokens
+        return math.ceil(sum([known.get(task, TYPICAL_OUTPUT_TOKENS) * p for task, p in classes]))
 
     @cached_property
     def tasks(self) -> frozenset[str]:
         """The task classes that some model has a quality for."""
-        return frozenset(task for candidate in self.candidates for task in candidate.qualities)
+        return frozenset(task for candidate in self.candidates for task in candidate.estimates)
 
     @cached_property
     def models(self) -> list[str]:

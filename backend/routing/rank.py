@@ -1,7 +1,10 @@
 """The one rule: the cheapest candidate that can take the request and clears its floor comes first.
 
-Everything is integers but the comparison of quality with the floor, so the same inputs give the same ranking, bit for
-bit. What happens in dispatch is no input: failures and cooldowns make dispatch skip a candidate, never re-rank.
+Where none clears and the caller takes the best there is, that comes first instead: ``min(quality, floor)`` less what its
+expected cost weighs. Of those that clear, which reach the floor alike, that is the cheapest again: so it is one rule.
+
+Costs are integers; qualities are sums in the order of the request's classes. So the same inputs give the same ranking, bit
+for bit. What happens in dispatch is no input: failures and cooldowns make dispatch skip a candidate, never re-rank.
 """
 
 from dataclasses import dataclass
@@ -10,22 +13,25 @@ from typing import Any
 from msgspec import Struct
 
 from backend.routing.catalogue import Candidate, Catalogue
+from backend.routing.quality import Estimate
 from backend.routing.request import RoutingRequest
 
 # A token of English text is about four bytes. Only for ordering: what is reserved is bounded by bytes.
 _BYTES_PER_TOKEN = 4
-# The mean answer is far shorter than its limit. A flat guess until answers' lengths are learned per task class.
-_TYPICAL_OUTPUT_TOKENS = 512
+BELOW_FLOOR = "below_floor"
+_NANO_USD_PER_USD = 1_000_000_000
 
 
 class Scored(Struct, frozen=True):
     """A candidate with what is expected of it. ``rejected`` says why it cannot take the request, or None.
 
-    Costs in nano-USD; quality 0 to 1, None without an estimate.
+    Costs in nano-USD; quality 0 to 1, None without an estimate; ``quality_bound`` is what it is at least, with the
+    confidence of :data:`backend.routing.quality.CONFIDENCE`.
     """
 
     candidate: Candidate
     quality: float | None
+    quality_bound: float | None
     expected_input_tokens: int
     most_input_tokens: int
     expected_cost_nano_usd: int
@@ -40,6 +46,7 @@ class Scored(Struct, frozen=True):
             "model": self.candidate.model,
             "price_id": self.candidate.price.id,
             "quality": self.quality,
+            "quality_bound": self.quality_bound,
             "expected_cost_nano_usd": self.expected_cost_nano_usd,
             "bound_nano_usd": self.bound_nano_usd,
             "rejected": self.rejected,
@@ -48,27 +55,30 @@ class Scored(Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """Candidates that clear, best first, and those that do not, each with its reason."""
+    """Candidates that may be called, best first, and those that may not, each with its reason.
 
-    clearing: tuple[Scored, ...]
+    ``floor_cleared`` None: there was no floor. False: the best there is may be called although none of them clears it, and
+    its ``rejected`` says so.
+    """
+
+    eligible: tuple[Scored, ...]
     rejected: tuple[Scored, ...]
+    floor_cleared: bool | None
 
     @property
     def dearest(self) -> Scored | None:
-        """The dearest candidate that clears, by expected cost, or None."""
-        return max(self.clearing, key=_order, default=None)
+        """The dearest candidate that may be called, by expected cost, or None."""
+        return max(self.eligible, key=_order, default=None)
 
     @property
-    def best_quality(self) -> float | None:
-        """The best quality among candidates that only the floor rejected, or None."""
-        return max(
-            (s.quality for s in self.rejected if s.rejected == "below_floor" and s.quality is not None),
-            default=None,
-        )
+    def best_below(self) -> Scored | None:
+        """The best candidate that only the floor rejected, or None."""
+        below = [scored for scored in self.rejected if scored.rejected == BELOW_FLOOR]
+        return max(below, key=lambda scored: scored.quality or 0, default=None)
 
     def to_record(self) -> list[dict[str, Any]]:
-        """Return the ranking for the decision's row: clearing candidates first, in order."""
-        return [scored.to_record() for scored in (*self.clearing, *self.rejected)]
+        """Return the ranking for the decision's row: those that may be called first, in order."""
+        return [scored.to_record() for scored in (*self.eligible, *self.rejected)]
 
 
 def rank(request: RoutingRequest, catalogue: Catalogue) -> Ranking:
@@ -77,38 +87,54 @@ def rank(request: RoutingRequest, catalogue: Catalogue) -> Ranking:
     Models that the caller has ruled out itself are not in the ranking: the request says why.
     """
     asked_for = (candidate for candidate in catalogue.candidates if request.allows(candidate.model))
-    scored = sorted((_score(request, candidate) for candidate in asked_for), key=_order)
+    scored = sorted((_score(request, candidate, catalogue) for candidate in asked_for), key=_order)
+    clearing = tuple(s for s in scored if s.rejected is None)
+    if not clearing and request.on_miss == "best":
+        below = (s for s in scored if s.rejected == BELOW_FLOOR)
+        best = tuple(sorted(below, key=lambda s: (-_worth(request, s), _order(s))))
+        if best:
+            return Ranking(best, tuple(s for s in scored if s.rejected != BELOW_FLOOR), floor_cleared=False)
     return Ranking(
-        clearing=tuple(s for s in scored if s.rejected is None),
+        eligible=clearing,
         rejected=tuple(s for s in scored if s.rejected is not None),
+        floor_cleared=None if request.floor is None else bool(clearing),
     )
 
 
 def cheapest_of(model: str, request: RoutingRequest, catalogue: Catalogue) -> Scored | None:
     """Return the candidate of a model that is expected to cost least, whether it clears or not, or None."""
     of_model = (candidate for candidate in catalogue.candidates if candidate.model == model)
-    return min((_score(request, candidate) for candidate in of_model), key=_order, default=None)
+    return min((_score(request, candidate, catalogue) for candidate in of_model), key=_order, default=None)
 
 
 def _order(scored: Scored) -> tuple[int, str, str]:
     return scored.expected_cost_nano_usd, scored.candidate.model, scored.candidate.provider
 
 
-def _score(request: RoutingRequest, candidate: Candidate) -> Scored:
-    quality = candidate.quality(request.task)
+def _worth(request: RoutingRequest, scored: Scored) -> float:
+    cost_usd = scored.expected_cost_nano_usd / _NANO_USD_PER_USD
+    return (scored.quality or 0) - request.quality_per_usd * cost_usd
+
+
+def _score(request: RoutingRequest, candidate: Candidate, catalogue: Catalogue) -> Scored:
+    estimate = candidate.estimate(request.classes)
     # What media make is known as a bound only.
     media = sum([count * candidate.media_tokens[kind] for kind, count in request.media.items()])
     most_input = request.text_bytes + candidate.input_overhead_tokens + media
     expected_input = -(-request.text_bytes // _BYTES_PER_TOKEN) + media
-    expected_output = request.choices * min(request.output_limit_tokens, _TYPICAL_OUTPUT_TOKENS)
+    typical_output = catalogue.output_tokens(request.classes)
+    expected_output = request.choices * min(request.output_limit_tokens, typical_output)
     expected_cost = candidate.price.cost(expected_input, expected_output)
     bound = candidate.price.bound(most_input, request.choices * request.output_limit_tokens)
     rejected = (
         _misfit(request, candidate, expected_input)
         or _too_dear(request, bound)
-        or _not_good_enough(request, quality)
+        or _not_good_enough(request, estimate)
     )
-    return Scored(candidate, quality, expected_input, most_input, expected_cost, bound, rejected)
+    quality, quality_bound = estimate or (None, None)
+    return Scored(
+        candidate, quality, quality_bound, expected_input, most_input, expected_cost, bound, rejected
+    )
 
 
 def _misfit(request: RoutingRequest, candidate: Candidate, expected_input: int) -> str | None:
@@ -129,9 +155,10 @@ def _too_dear(request: RoutingRequest, bound: int) -> str | None:
     return None
 
 
-def _not_good_enough(request: RoutingRequest, quality: float | None) -> str | None:
+def _not_good_enough(request: RoutingRequest, estimate: Estimate | None) -> str | None:
     if request.floor is None:
         return None
-    if quality is None:
+    if estimate is None:
         return "no_quality_estimate"
-    return "below_floor" if quality < request.floor else None
+    held_against = estimate.bound if request.strict else estimate.quality
+    return BELOW_FLOOR if held_against < request.floor else None

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
 Rule = Literal["cheapest_clearing_floor", "pinned_model"]
+OnMiss = Literal["reject", "best"]
+Posterior = tuple[tuple[str, float], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +17,10 @@ class RoutingRequest:
         rule: ``pinned_model`` where the caller named a model, else ``cheapest_clearing_floor``.
         model: the pinned model, or None.
         floor: least predicted quality, 0 to 1; None: any (only with a pinned model).
-        task: the task class, the caller's or :func:`backend.routing.task.classify`'s.
+        task: the task class, the caller's, or the most probable one.
+        posterior: the classes it may be in, each with its probability, the most probable first; they sum to 1. Empty: it is in
+            ``task``.
+        classifier: digest of the classifier's weights, where it was one that found them.
         text_bytes: size of the request's body without what media it holds. It bounds the tokens of the text: a token is at
             least one byte.
         choices: how many answers are asked for (``n``).
@@ -26,6 +31,10 @@ class RoutingRequest:
         max_cost_nano_usd: the most that the caller lets a candidate cost, or None.
         models: models the caller restricts the choice to, sorted, or None.
         clamp: whether the output limit may be lowered to what wallet and caps have left.
+        on_miss: what becomes of a request whose floor nobody clears: ``reject``, or ``best``: the best there is.
+        strict: whether the floor is held against the lower bound of the quality, not the quality.
+        quality_per_usd: how much quality a US dollar of expected cost weighs, among what does not clear.
+        rate_snapshot: the version of the learned rates, or None before there is one.
     """
 
     rule: Rule
@@ -41,6 +50,17 @@ class RoutingRequest:
     max_cost_nano_usd: int | None = None
     models: tuple[str, ...] | None = None
     clamp: bool = False
+    posterior: Posterior = ()
+    classifier: str | None = None
+    on_miss: OnMiss = "reject"
+    strict: bool = False
+    quality_per_usd: float = 0.0
+    rate_snapshot: int | None = None
+
+    @property
+    def classes(self) -> Posterior:
+        """The classes it may be in, with their probabilities."""
+        return self.posterior or ((self.task, 1.0),)
 
     def allows(self, model: str) -> bool:
         """Tell whether the caller lets a model answer: the pinned one, or one of those it names."""
@@ -60,5 +80,6 @@ class RoutingRequest:
                 "fields": tuple(record["fields"]),
                 "needs": tuple(record["needs"]),
                 "models": None if models is None else tuple(models),
+                "posterior": tuple((task, probability) for task, probability in record["posterior"]),
             }
         )

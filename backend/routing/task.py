@@ -1,17 +1,22 @@
-"""The task class of a request, by a plain rule, where the caller names none. A learned classifier goes here later.
+"""The task class of a request: the caller's, or that of a plain rule, or those that a classifier takes to be probable.
 
-1. tools are offered: ``tool_use``
-2. the text is longer than ``LONG_CONTEXT_BYTES``: ``long_context``
-3. a message has a fenced code block, or a line that starts like code: ``code``
-4. else ``chat``
+1. the caller names one
+2. tools are offered: ``tool_use``
+3. the text is longer than ``LONG_CONTEXT_BYTES``: ``long_context``
+4. a message has a fenced code block, or a line that starts like code: ``code``
+5. else what the classifier says, where there is one
+6. else ``chat``
 
-A class that a model has no figure for falls back to its ``general`` one.
+A class of which nothing is known of a model falls back to its ``general`` one.
 """
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
 
-from backend.routing.catalogue import GENERAL_TASK
+from backend.routing.quality import GENERAL_TASK
+from backend.routing.request import Posterior
 
 LONG_CONTEXT_BYTES = 100_000
 RULE_TASKS = frozenset({"tool_use", "long_context", "code", "chat", GENERAL_TASK})
@@ -22,12 +27,48 @@ CODE = re.compile(
 )
 
 
-def classify(texts: Iterable[str], text_bytes: int, *, offers_tools: bool) -> str:
-    """Return the task class of a request with these texts."""
-    if offers_tools:
-        return "tool_use"
-    if text_bytes > LONG_CONTEXT_BYTES:
-        return "long_context"
-    if any(CODE.search(text) for text in texts):
-        return "code"
-    return "chat"
+class TaskClassifier(Protocol):
+    """What tells classes of texts apart. ``digest`` stands for its weights, ``classes`` are the names it knows."""
+
+    @property
+    def digest(self) -> str: ...  # noqa: D102
+    @property
+    def classes(self) -> tuple[str, ...]: ...  # noqa: D102
+
+    def posterior(self, texts: Iterable[str]) -> Posterior:
+        """Return the classes that are probable, the most probable first, with probabilities that sum to 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The task class of a request, the classes that it may be in, and what has found them."""
+
+    task: str
+    posterior: Posterior = ()
+    classifier: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tasks:
+    """The task classes that there are, and how a request's is found."""
+
+    classifier: TaskClassifier | None = None
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The classes that rules and classifier know."""
+        return RULE_TASKS.union(self.classifier.classes if self.classifier else ())
+
+    def found(self, texts: Iterable[str], text_bytes: int, *, offers_tools: bool) -> Found:
+        """Return the class of a request with these texts, whose caller names none."""
+        if offers_tools:
+            return Found("tool_use")
+        if text_bytes > LONG_CONTEXT_BYTES:
+            return Found("long_context")
+        texts = list(texts)
+        if any(CODE.search(text) for text in texts):
+            return Found("code")
+        if self.classifier is None:
+            return Found("chat")
+        posterior = self.classifier.posterior(texts)
+        return Found(posterior[0][0], posterior, self.classifier.digest)

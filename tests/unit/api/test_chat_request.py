@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backend.api.chat_request import read_chat_request, routing_request
+from backend.api.chat_request import Judgement, read_chat_request, routing_request
 from backend.errors import InvalidRequestError, NotFoundError
 from backend.routing.request import RoutingRequest
 from tests.unit.samples import QUESTION, caller, candidate, catalogue
@@ -25,7 +25,7 @@ def content(clearfloor: object = None, **fields: object) -> bytes:
 def asked(sent: bytes, **agent: object) -> RoutingRequest:
     """Return what routing is asked for a body."""
     chat, fields = read_chat_request(sent)
-    return routing_request(chat, fields, len(sent), caller(**agent), POOL)
+    return routing_request(chat, fields, len(sent), caller(**agent), POOL, Judgement())
 
 
 @pytest.mark.parametrize(

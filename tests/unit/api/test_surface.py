@@ -101,6 +101,7 @@ async def test_an_answer_is_the_provider_s_with_the_decision_s_facts_in_its_head
         "provider": "provider-1",
         "quality": "0.8",
         "floor": "0.7",
+        "floor-cleared": "true",
         "attempts": "1",
         "clamped-max-tokens": "none",
         "replayed": "false",
@@ -112,6 +113,51 @@ async def test_an_answer_is_the_provider_s_with_the_decision_s_facts_in_its_head
 async def test_a_pinned_model_without_a_floor_says_none(backend: Backend) -> None:
     """Rather than leaving the header out."""
     assert facts(await backend.ask(model="model-2"))["floor"] == "none"
+
+
+async def test_the_best_there_is_says_that_the_floor_is_not_cleared(backend: Backend) -> None:
+    """To a caller that takes it; the decision's rule says so as well."""
+    response = await backend.ask(clearfloor={"floor": 0.99, "on_miss": "best"})
+    assert response.status_code == 200
+    told = facts(response)
+    assert (told["model"], told["floor"], told["floor-cleared"]) == ("model-1", "0.99", "false")
+    (opening,) = backend.gateway.postgrest.sent("insert_decisions")
+    assert (opening["requested_rule"], opening["floor"]) == ("best_effort", 0.99)
+    response = await backend.ask(clearfloor={"floor": 0.5, "on_miss": "best"})
+    assert facts(response)["floor-cleared"] == "true"
+    assert (
+        backend.gateway.postgrest.sent("insert_decisions")[-1]["requested_rule"] == "cheapest_clearing_floor"
+    )
+
+
+async def test_an_explanation_is_what_would_be_decided_and_costs_nothing(backend: Backend) -> None:
+    """The ranking with its reasons, and whom it would be; nothing is written or called."""
+    backend.gateway.cooldowns.start(UUID(POOL[0]["id"]), 60)
+    body = {"model": "auto", "messages": QUESTION, "clearfloor": {"floor": 0.8}}
+    response = await backend.http.post("/v1/route/explain", json=body)
+    assert response.status_code == 200
+    told = response.json()
+    assert (told["rule"], told["floor_cleared"], told["model"], told["provider"]) == (
+        "cheapest_clearing_floor",
+        True,
+        "model-2",
+        "provider-2",
+    )
+    assert [(entry["model"], entry["unavailable"]) for entry in told["candidates"]] == [
+        ("model-1", "cooling_down"),
+        ("model-2", None),
+    ]
+    backend.gateway.cooldowns.start(UUID(POOL[1]["id"]), 60)
+    assert (await backend.http.post("/v1/route/explain", json=body)).json()["model"] is None
+    assert not backend.gateway.providers.called
+    assert not backend.gateway.postgrest.sent("insert_decisions")
+    await backend.ask(clearfloor={"floor": 0.8})
+    (opening,) = backend.gateway.postgrest.sent("insert_decisions")
+    assert opening["routing_request"] == told["routing_request"]
+    assert opening["candidates"] == [
+        {name: value for name, value in entry.items() if name != "unavailable"}
+        for entry in told["candidates"]
+    ]
 
 
 async def test_a_stream_has_the_facts_in_its_headers_and_its_cost_in_its_last_event(backend: Backend) -> None:
@@ -147,6 +193,7 @@ async def test_a_failure_has_the_decision_s_facts_and_costs_nothing(backend: Bac
         "provider": "none",
         "quality": "none",
         "floor": "0.7",
+        "floor-cleared": "none",
         "attempts": "2",
         "clamped-max-tokens": "none",
         "cost-usd": "0",

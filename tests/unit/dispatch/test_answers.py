@@ -8,7 +8,7 @@ from backend.dispatch.answers import Delivery, Facts, Vault
 from backend.ids import uuid7
 
 OLD, NEW = (Fernet.generate_key().decode() for _ in range(2))
-FACTS = Facts(uuid7(), "model", "provider", 0.8, 0.7, 2, None)
+FACTS = Facts(uuid7(), "model", "provider", 0.8, 0.7, floor_cleared=True, attempts=2, clamped_max_tokens=None)
 BODY = b'{"choices": []}'
 
 

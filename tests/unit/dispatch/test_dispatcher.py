@@ -94,7 +94,7 @@ async def test_a_given_inference_id_is_the_id_of_the_written_row(gateway: Gatewa
     asked = order(POOL)
     inference_id = uuid7()
     attempt, answer = await gateway.dispatcher.dispatch_inference(
-        asked, asked.ranking.clearing[0], Progress(time.monotonic() + 60), inference_id=inference_id
+        asked, asked.ranking.eligible[0], Progress(time.monotonic() + 60), inference_id=inference_id
     )
     (item,) = gateway.postgrest.sent("insert_decisions")
     assert item["inference_id"] == str(inference_id)
@@ -106,7 +106,7 @@ async def test_a_given_inference_id_is_the_id_of_a_later_attempt_too(gateway: Ga
     """Whose opening finishes the one before it."""
     gateway.script_each(POOL, refused(500), answered(), answered())
     asked = order(POOL)
-    first, second = asked.ranking.clearing[:2]
+    first, second = asked.ranking.eligible[:2]
     progress = Progress(time.monotonic() + 60)
     failed, _ = await gateway.dispatcher.dispatch_inference(asked, first, progress)
     inference_id = uuid7()
@@ -164,7 +164,7 @@ async def test_a_failover_opens_with_the_next_candidate_s_own_bound_and_price(ga
     """So the record can raise the reservation before the dearer one is called."""
     gateway.script_each(POOL, refused(500), answered(), answered())
     await served(gateway)
-    first, second = order(POOL).ranking.clearing[:2]
+    first, second = order(POOL).ranking.eligible[:2]
     for item, scored in zip(
         [*gateway.postgrest.sent("insert_decisions"), *gateway.postgrest.sent("insert_attempts")],
         [first, second],
@@ -314,7 +314,15 @@ async def test_nobody_clearing_the_floor_completes_the_decision_by_that_rule(gat
     """And the caller hears of the best there is."""
     error = await failure(gateway, request=routing_request(floor=0.95))
     assert isinstance(error, NoCandidateClearsFloorError)
-    assert error.details == {"floor": 0.95, "best_quality": 0.8, "reject_reasons": ["below_floor"]}
+    assert error.details == {
+        "floor": 0.95,
+        "reject_reasons": ["below_floor"],
+        "best_quality": 0.8,
+        "best_quality_bound": pytest.approx(0.6464059),
+        "best_model": "model-1",
+        "best_expected_cost_usd": "0.000512001",
+    }
+    assert "model-1, has 0.8 for about 0.000512001 USD" in error.message
     item = completion(gateway)
     assert item["decision_rule_override"] == "no_candidate_cleared_floor"
     assert item["outcome_status"] == "rejected_no_candidate"

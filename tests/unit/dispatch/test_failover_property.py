@@ -80,16 +80,18 @@ PRICE = st.sampled_from([0, 1, 100_000_000, 100_000_001, 5_000_000_000])
 # From so many input tokens on: below, at and above what the requests here have.
 THRESHOLDS = st.sampled_from([(0,), (0,), (0, 100), (0, 256, 400), (0, 655, 656)])
 QUALITY = st.sampled_from([0.7, 0.7000000000000001, 0.9, 1.0, 0.5])
-FLOOR = st.sampled_from([0.7, 0.5, 0.0, 0.7000000000000001, 1.0])
+FLOOR = st.sampled_from([0.7, 0.95, 0.5, 0.0, 0.7000000000000001, 1.0])
 
 MEASURED = st.fixed_dictionaries({"general": QUALITY}, optional={"chat": QUALITY, "code": QUALITY})
+# One model in seven of which nothing is known.
+QUALITIES = st.sampled_from(range(7)).flatmap(lambda drawn: MEASURED if drawn else st.just({}))
+POSTERIOR = st.sampled_from([(), (), (("chat", 0.75), ("code", 0.25)), (("law", 0.5), ("chat", 0.5))])
 
 
 LIMITS: tuple[Json, ...] = (
     {},
     {},
     {},
-    {"qualities": {}},
     {"capabilities": []},
     {"max_output_tokens": 100},
     {"context_window_tokens": 500},
@@ -103,12 +105,13 @@ def tiers(above_input_tokens: int) -> st.SearchStrategy[Json]:
 
 
 @st.composite
-def candidates(draw: st.DrawFn, name: tuple[str, str], fault: Fault) -> Json:
-    """Draw a candidate of a model and a provider."""
+def candidates(draw: st.DrawFn, name: tuple[str, str], fault: Fault, qualities: Json) -> Json:
+    """Draw a candidate of a model, which has these qualities, and a provider."""
     return candidate(
         *name,
         price={"id": str(uuid7()), "tiers": [draw(tiers(above)) for above in draw(THRESHOLDS)]},
-        **{"qualities": draw(MEASURED), **draw(st.sampled_from(LIMITS))},
+        qualities=qualities,
+        **draw(st.sampled_from(LIMITS)),
         api_key_variable=MISSING_KEY if fault == "no credentials" else None,
     )
 
@@ -139,6 +142,8 @@ def requests(draw: st.DrawFn) -> RoutingRequest:
         "text_bytes": draw(st.sampled_from([400, 1, 1601])),
         "choices": draw(st.integers(1, 2)),
         "output_limit_tokens": draw(st.sampled_from([100, 101, 1024])),
+        "posterior": draw(POSTERIOR),
+        "on_miss": draw(st.sampled_from(["reject", "best"])),
     }
     return RoutingRequest(**{**fields, **draw(CONSTRAINTS)})
 
@@ -151,8 +156,12 @@ def worlds(draw: st.DrawFn) -> World:
     count = draw(st.sampled_from([6, 6, 6, 5, 4, 2, 1, 0]))
     names = draw(st.permutations(every_name))[:count]
     faults = tuple(draw(st.sampled_from(FAULTS)) for _ in names)
+    qualities = {model: draw(QUALITIES) for model in NAMES}
     return World(
-        tuple(draw(candidates(name, fault)) for name, fault in zip(names, faults, strict=True)),
+        tuple(
+            draw(candidates(name, fault, qualities[name[0]]))
+            for name, fault in zip(names, faults, strict=True)
+        ),
         faults,
         draw(requests()),
         may_fail_over=draw(st.sampled_from([True, True, True, False])),
@@ -175,21 +184,33 @@ def reply(fault: Fault, *, stream: bool) -> Reply:
     return replies.get(fault, breaks(AssertionError(f"{fault}: not to be called")))
 
 
-def clears(entry: Json, request: RoutingRequest) -> bool:
-    """Tell whether a candidate can take a request: the rules once more, written another way."""
-    quality = entry["qualities"].get(request.task, entry["qualities"].get("general"))
-    fits = (
+def quality_of(entry: Json, request: RoutingRequest) -> float | None:
+    """Return the quality that is expected of a candidate: the mean over the classes."""
+    known = entry["qualities"]
+    if not known:
+        return None
+    shares = request.posterior or [(request.task, 1)]
+    return sum(float(known.get(task, known["general"])) * p for task, p in shares)
+
+
+def fits(entry: Json, request: RoutingRequest) -> bool:
+    """Tell whether a candidate can take a request, whatever its quality: the rules once more, written another way."""
+    return (
         request.model in {None, entry["model"]}
         and entry["model"] in (request.models or NAMES)
         and set(request.needs) <= set(entry["capabilities"])
         and request.output_limit_tokens <= entry["max_output_tokens"]
         and ceil(Fraction(request.text_bytes, 4)) + request.output_limit_tokens
         <= entry["context_window_tokens"]
-    )
-    return (
-        fits
         and (request.max_cost_nano_usd is None or bound(entry, request) <= request.max_cost_nano_usd)
-        and (request.floor is None or (quality is not None and quality >= request.floor))
+    )
+
+
+def clears(entry: Json, request: RoutingRequest) -> bool:
+    """Tell whether a candidate can take a request and reaches its floor."""
+    quality = quality_of(entry, request)
+    return fits(entry, request) and (
+        request.floor is None or (quality is not None and quality >= request.floor)
     )
 
 
@@ -215,17 +236,30 @@ def expected_cost(entry: Json, request: RoutingRequest) -> int:
     return ceil(Fraction(nano, 10**6))
 
 
+def may_be_called(world: World) -> list[Json]:
+    """Return who may be called, in order: whoever clears, the cheapest first; or else, if the caller takes it, the best."""
+    request = world.request
+
+    def cheapest_first(entry: Json) -> tuple[int, str, str]:
+        return expected_cost(entry, request), entry["model"], entry["provider"]
+
+    def best_first(entry: Json) -> tuple[float, tuple[int, str, str]]:
+        return -(quality_of(entry, request) or 0), cheapest_first(entry)
+
+    if clearing := [entry for entry in world.candidates if clears(entry, request)]:
+        return sorted(clearing, key=cheapest_first)
+    known = [e for e in world.candidates if fits(e, request) and quality_of(e, request) is not None]
+    return sorted(known, key=best_first) if request.on_miss == "best" else []
+
+
 def expected_attempts(world: World) -> list[str]:
-    """Return the upstream names that are to be called, in order: the cheapest that is left, again and again."""
-    left = [entry for entry in world.candidates if clears(entry, world.request)]
+    """Return the upstream names that are to be called, in order."""
     attempts: list[str] = []
-    while left:
-        cheapest = min(left, key=lambda e: (expected_cost(e, world.request), e["model"], e["provider"]))
-        left.remove(cheapest)
-        fault = world.fault(cheapest["upstream_model"])
+    for entry in may_be_called(world):
+        fault = world.fault(entry["upstream_model"])
         if fault in UNAVAILABLE:
             continue
-        attempts.append(cheapest["upstream_model"])
+        attempts.append(entry["upstream_model"])
         if fault in ENDS or not world.may_fail_over:
             break
     return attempts
@@ -308,29 +342,33 @@ def check_outcome(gateway: Gateway, world: World, outcome: object, attempts: lis
         assert completion["outcome_status"] == expected
         assert (completion["attempt"] is not None, completion["decision_rule_override"]) == (True, None)
     else:
-        nothing = not any(clears(entry, world.request) for entry in world.candidates)
+        nothing = not may_be_called(world)
         assert isinstance(outcome, NoCandidateClearsFloorError | NoCandidateFitsError) == nothing
         override = "no_candidate_cleared_floor" if nothing else "failed_pre_dispatch"
         assert (completion["attempt"], completion["decision_rule_override"]) == (None, override)
 
 
 def check_promise(world: World, outcome: object) -> None:
-    """Check that whatever served is good enough, allowed, affordable, and was the cheapest available."""
+    """Check that whatever served is good enough, allowed, affordable, and was the cheapest available.
+
+    Below the floor somebody serves only where nobody reaches it and the caller takes that; then it is the best available.
+    """
     if not isinstance(outcome, Delivery | Relay):
         return
     facts = outcome.facts
     served = next(e for e in world.candidates if (e["provider"], e["model"]) == (facts.provider, facts.model))
     request = world.request
-    assert (
-        request.floor is None
-        or served["qualities"].get(request.task, served["qualities"].get("general")) >= request.floor
-    )
+    is_cleared = any(clears(entry, request) for entry in world.candidates)
+    assert clears(served, request) or (not is_cleared and request.on_miss == "best" and fits(served, request))
+    assert facts.floor_cleared == (None if request.floor is None else is_cleared)
     assert request.model in {None, served["model"]}
     assert served["model"] in (request.models or NAMES)
     assert request.max_cost_nano_usd is None or bound(served, request) <= request.max_cost_nano_usd
-    working = [e for e in world.candidates if clears(e, request) and world.fault(e["upstream_model"]) == "ok"]
-    cheapest = min(expected_cost(e, request) for e in working)
-    assert not world.may_fail_over or expected_cost(served, request) == cheapest
+    working = [entry for entry in may_be_called(world) if world.fault(entry["upstream_model"]) == "ok"]
+    if world.may_fail_over and is_cleared:
+        assert expected_cost(served, request) == min(expected_cost(entry, request) for entry in working)
+    elif world.may_fail_over:
+        assert quality_of(served, request) == max(quality_of(entry, request) or 0 for entry in working)
 
 
 @settings(max_examples=200)
@@ -349,8 +387,9 @@ def kind(world: World) -> str:
     """Say in a word what is to happen in a world."""
     attempts = expected_attempts(world)
     if not attempts:
-        cleared = any(clears(entry, world.request) for entry in world.candidates)
-        return "nobody is available" if cleared else "nothing clears"
+        return "nobody is available" if may_be_called(world) else "nothing clears"
+    if not any(clears(entry, world.request) for entry in world.candidates):
+        return "the best there is"
     if world.fault(attempts[-1]) == "ok":
         return "served after a failover" if len(attempts) > 1 else "served at once"
     return "rejected" if world.fault(attempts[-1]) == "400" else "all failed"
@@ -367,6 +406,7 @@ def test_the_worlds_that_are_drawn_are_of_every_kind() -> None:
 
     look()
     assert seen == {
+        "the best there is",
         "served at once",
         "served after a failover",
         "rejected",

@@ -8,15 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backend.ids import uuid7
+from backend.routing.catalogue import TYPICAL_OUTPUT_TOKENS, Catalogue
+from backend.routing.quality import RateSnapshot
 from backend.routing.rank import rank
 from backend.routing.request import RoutingRequest
 from tests.unit.samples import PRICE_CLASSES, candidate, catalogue, routing_request, tier
+
+HALF_CODE = (("code", 0.5), ("chat", 0.5))
 
 
 def reason(request: dict[str, Any], offered: dict[str, Any]) -> str | None:
     """Return why the one candidate does not clear, or None."""
     ranking = rank(routing_request(**request), catalogue(candidate("small", **offered)))
-    (scored,) = (*ranking.clearing, *ranking.rejected)
+    (scored,) = (*ranking.eligible, *ranking.rejected)
     return scored.rejected
 
 
@@ -37,7 +41,18 @@ def reason(request: dict[str, Any], offered: dict[str, Any]) -> str | None:
         ({"floor": 0.8}, {"qualities": {"general": 0.8}}, None),
         ({"floor": 0.8}, {"qualities": {"general": 0.7999999999999999}}, "below_floor"),
         ({"floor": 0.0}, {"qualities": {}}, "no_quality_estimate"),
-        ({"floor": 0.0}, {"qualities": {"code": 1.0}}, "no_quality_estimate"),
+        ({"floor": 0.8, "strict": True}, {"qualities": {"general": 0.8}}, "below_floor"),
+        ({"floor": 0.6, "strict": True}, {"qualities": {"general": 0.8}}, None),
+        (
+            {"floor": 0.7, "posterior": (("code", 0.5), ("chat", 0.5))},
+            {"qualities": {"code": 0.9, "general": 0.5}},
+            None,
+        ),
+        (
+            {"floor": 0.71, "posterior": (("code", 0.5), ("chat", 0.5))},
+            {"qualities": {"code": 0.9, "general": 0.5}},
+            "below_floor",
+        ),
         ({"floor": None}, {"qualities": {}}, None),
         ({"floor": 0.8, "task": "code"}, {"qualities": {"general": 0.9, "code": 0.5}}, "below_floor"),
         ({"floor": 0.8, "task": "code"}, {"qualities": {"general": 0.5, "code": 0.9}}, None),
@@ -79,7 +94,7 @@ def test_ties_are_broken_by_model_and_then_by_provider() -> None:
     """So the order does not hang on the catalogue's."""
     names = [("b", "y"), ("a", "z"), ("b", "x"), ("a", "y")]
     ranking = rank(routing_request(), catalogue(*(candidate(model, provider) for model, provider in names)))
-    served = [(scored.candidate.model, scored.candidate.provider) for scored in ranking.clearing]
+    served = [(scored.candidate.model, scored.candidate.provider) for scored in ranking.eligible]
     assert served == [("a", "y"), ("a", "z"), ("b", "x"), ("b", "y")]
 
 
@@ -89,7 +104,7 @@ def test_a_better_candidate_that_is_dearer_comes_later() -> None:
         candidate("best", prices={"output": 1_000_000_000}, qualities={"general": 1.0}),
         candidate("good", prices={"output": 10_000_000}, qualities={"general": 0.7}),
     )
-    assert [s.candidate.model for s in rank(routing_request(floor=0.7), pool).clearing] == ["good", "best"]
+    assert [s.candidate.model for s in rank(routing_request(floor=0.7), pool).eligible] == ["good", "best"]
 
 
 def test_the_best_quality_there_is_leaves_out_what_fails_for_other_reasons() -> None:
@@ -99,8 +114,10 @@ def test_the_best_quality_there_is_leaves_out_what_fails_for_other_reasons() -> 
         candidate("fits-less", qualities={"general": 0.5}),
         candidate("too-small", qualities={"general": 0.65}, max_output_tokens=1),
     )
-    assert rank(routing_request(floor=0.7), pool).best_quality == 0.6
-    assert rank(routing_request(floor=0.7), catalogue()).best_quality is None
+    best = rank(routing_request(floor=0.7), pool).best_below
+    assert best is not None
+    assert (best.candidate.model, best.quality) == ("fits", 0.6)
+    assert rank(routing_request(floor=0.7), catalogue()).best_below is None
 
 
 def test_the_record_of_a_ranking_has_every_ranked_candidate_the_clearing_first() -> None:
@@ -117,6 +134,7 @@ def test_the_record_of_a_ranking_has_every_ranked_candidate_the_clearing_first()
         "model",
         "price_id",
         "quality",
+        "quality_bound",
         "expected_cost_nano_usd",
         "bound_nano_usd",
         "rejected",
@@ -137,6 +155,12 @@ def test_the_record_of_a_ranking_has_every_ranked_candidate_the_clearing_first()
         needs=st.lists(st.text()).map(tuple),
         max_cost_nano_usd=st.none() | st.integers(0, 2**63 - 1),
         models=st.none() | st.lists(st.text()).map(tuple),
+        posterior=st.lists(st.tuples(st.text(), st.floats(0, 1))).map(tuple),
+        classifier=st.none() | st.text(),
+        on_miss=st.sampled_from(["reject", "best"]),
+        strict=st.booleans(),
+        quality_per_usd=st.floats(0, 1e6),
+        rate_snapshot=st.none() | st.integers(1, 2**53),
     )
 )
 def test_a_request_comes_back_from_its_record_as_it_was(request: RoutingRequest) -> None:
@@ -190,7 +214,7 @@ def test_media_are_reserved_by_the_candidate_s_own_limit() -> None:
     """An image has no bytes of text; what it can make at the most is in the catalogue."""
     asked = routing_request(media={"image": 2}, needs=("vision",))
     prices = dict.fromkeys(PRICE_CLASSES, 10**6)
-    (scored,) = rank(asked, catalogue(candidate("m", max_image_tokens=7_000, prices=prices))).clearing
+    (scored,) = rank(asked, catalogue(candidate("m", max_image_tokens=7_000, prices=prices))).eligible
     assert scored.bound_nano_usd == 400 + 256 + 2 * 7_000 + 1024
     assert scored.expected_input_tokens == 100 + 2 * 7_000
 
@@ -205,3 +229,37 @@ def test_media_count_against_the_context_window() -> None:
 def test_models_are_listed_once_and_in_order() -> None:
     """However many providers run one."""
     assert catalogue(candidate("b"), candidate("a", "x"), candidate("a", "y")).models == ["a", "b"]
+
+
+def test_the_mean_answer_of_the_classes_is_what_a_request_is_expected_to_cost() -> None:
+    """As it was learned, weighed by how probable each class is; a guess where nothing is known; never above the limit."""
+    prices = dict.fromkeys(PRICE_CLASSES, 0) | {"output": 10**6}
+    entries = [candidate("m", prices=prices)]
+    rates = RateSnapshot(output_tokens={"code": 900.0, "chat": 100.5})
+    pool = Catalogue.from_record(1, entries, rates)
+
+    def cost(**asked: Any) -> int:
+        (scored,) = rank(routing_request(**asked), pool).eligible
+        return scored.expected_cost_nano_usd
+
+    assert cost(task="code") == 900
+    assert cost(task="code", choices=2) == 1_800
+    assert cost(task="code", output_limit_tokens=300) == 300
+    assert cost(posterior=(("code", 0.5), ("chat", 0.5))) == 501
+    assert cost(task="mathematics") == TYPICAL_OUTPUT_TOKENS
+
+
+def test_cost_weighs_against_quality_only_below_the_floor() -> None:
+    """There by as much as the operator says; among what clears the cheapest comes first, whatever it says."""
+    pool = catalogue(
+        candidate("good", prices={"output": 1_000_000_000_000}, qualities={"general": 0.6}),
+        candidate("fair", prices={"output": 1_000_000_000}, qualities={"general": 0.5}),
+    )
+
+    def first(floor: float, quality_per_usd: float) -> str:
+        asked = routing_request(floor=floor, on_miss="best", quality_per_usd=quality_per_usd)
+        return rank(asked, pool).eligible[0].candidate.model
+
+    assert [first(0.9, weight) for weight in (0.0, 0.1, 1.0)] == ["good", "good", "fair"]
+    assert [first(0.5, weight) for weight in (0.0, 1.0)] == ["fair", "fair"]
+    assert [first(0.55, weight) for weight in (0.0, 1.0)] == ["good", "good"]

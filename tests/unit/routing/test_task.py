@@ -1,10 +1,48 @@
 """The task class that a plain rule finds."""
 
+from collections.abc import Iterable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backend.routing.task import CODE, LONG_CONTEXT_BYTES, RULE_TASKS, classify
+from backend.routing.request import Posterior
+from backend.routing.task import CODE, LONG_CONTEXT_BYTES, RULE_TASKS, Found, Tasks
+
+
+class Scripted:
+    """A classifier that is always of the same opinion, and keeps what it has read."""
+
+    digest = "digest"
+    classes = ("mathematics", "law")
+
+    def __init__(self) -> None:
+        self.read: list[str] = []
+
+    def posterior(self, texts: Iterable[str]) -> Posterior:
+        """Return that."""
+        self.read += texts
+        return (("law", 0.75), ("mathematics", 0.25))
+
+
+def classify(texts: list[str], text_bytes: int, *, offers_tools: bool) -> str:
+    """Return the class that the rules find."""
+    found = Tasks().found(texts, text_bytes, offers_tools=offers_tools)
+    assert found == Found(found.task)
+    return found.task
+
+
+def test_a_classifier_is_asked_where_no_rule_applies() -> None:
+    """What it says is kept whole, with whose word it is."""
+    classifier = Scripted()
+    tasks = Tasks(classifier)
+    assert tasks.found(iter(["May I?", "Sue?"]), 9, offers_tools=False) == Found(
+        "law", (("law", 0.75), ("mathematics", 0.25)), "digest"
+    )
+    assert classifier.read == ["May I?", "Sue?"]
+    assert tasks.found(["```"], 9, offers_tools=False) == Found("code")
+    assert tasks.found([""], 9, offers_tools=True) == Found("tool_use")
+    assert tasks.names == {*RULE_TASKS, "mathematics", "law"}
 
 
 @pytest.mark.parametrize(

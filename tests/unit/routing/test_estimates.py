@@ -1,0 +1,104 @@
+"""What is expected of a model: published figures, shrunk rates, bounds."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backend.routing.beta import distribution, lower_quantile
+from backend.routing.quality import CONFIDENCE, Estimate, RateSnapshot, mixed, model_estimates
+from tests.unit.samples import candidate
+
+STRENGTH = RateSnapshot().prior_strength
+
+
+def qualities(
+    published: dict[str, float], rates: RateSnapshot, task: str = "code", tier: str | None = None
+) -> float | None:
+    """Return the quality that is expected of a model in a class, or in general, where it has none of its own."""
+    peer = candidate("peer", qualities={"general": 0.6}, tier="large")
+    estimates = model_estimates([candidate("m", qualities=published, tier=tier), peer], rates)["m"]
+    found = estimates.get(task) or estimates.get("general")
+    return found and found.quality
+
+
+def test_without_feedback_the_published_figure_counts() -> None:
+    """That of the class, else the general one, else the mean of what there is, else the tier's, else nothing: never a half."""
+    none = RateSnapshot()
+    assert qualities({"code": 0.9, "general": 0.5}, none) == 0.9
+    assert qualities({"general": 0.7}, none) == 0.7
+    assert qualities({"mathematics": 0.2, "chat": 0.4}, none) == pytest.approx(0.3)
+    assert qualities({}, none, tier="large") == 0.6
+    assert qualities({}, none, tier="small") is None
+    assert qualities({}, none) is None
+
+
+def test_feedback_moves_a_rate_as_far_as_there_is_of_it() -> None:
+    """Twelve answers weigh as much as the published figure; other classes and models stay as they are."""
+    rates = RateSnapshot(learned={"m": {"code": (0.0, STRENGTH)}})
+    assert qualities({"general": 0.8}, rates) == pytest.approx(0.4)
+    assert qualities({"general": 0.8}, rates, "chat") == 0.8
+    assert (
+        model_estimates([candidate("peer", qualities={"general": 0.8})], rates)["peer"]["general"].quality
+        == 0.8
+    )
+    many = RateSnapshot(learned={"m": {"code": (900.0, 1000.0)}})
+    assert qualities({"general": 0.1}, many) == pytest.approx(901.2 / 1012)
+
+
+def test_without_any_figure_feedback_alone_makes_no_estimate() -> None:
+    """Nobody would know how far to trust the first answer."""
+    assert qualities({}, RateSnapshot(learned={"m": {"code": (10.0, 10.0)}})) is None
+
+
+@given(st.floats(0, 1), st.floats(0, 500), st.floats(0, 1))
+def test_the_bound_is_below_the_quality_and_nears_it_with_more_answers(
+    prior: float, trials: float, share: float
+) -> None:
+    """It says with what confidence the rate is not lower."""
+    few = Estimate.of_rate(prior, STRENGTH, share * trials, trials)
+    assert 0 <= few.bound <= few.quality <= 1
+    more = Estimate.of_rate(few.quality, 10_000)
+    assert more.quality - more.bound <= few.quality - few.bound + 1e-3
+
+
+@pytest.mark.parametrize(
+    ("probability", "alpha", "beta", "expected"),
+    [
+        # scipy 1.17.1, scipy.stats.beta.ppf
+        (0.1, 8.4, 3.6, 0.5265642919475935),
+        (0.1, 0.5, 11.5, 0.0007013921282078824),
+        (0.1, 9000, 1000, 0.8961386817392993),
+        (0.5, 1, 1, 0.5),
+        (0.1, 2, 1, math.sqrt(0.1)),
+        (0.05, 120, 3, 0.949296208983425),
+    ],
+)
+def test_quantiles_of_the_beta_distribution(
+    probability: float, alpha: float, beta: float, expected: float
+) -> None:
+    """As a reference has them."""
+    assert lower_quantile(probability, alpha, beta) == pytest.approx(expected, abs=1e-9)
+
+
+@given(st.floats(0.05, 5_000), st.floats(0.05, 5_000), st.sampled_from([1 - CONFIDENCE, 0.5]))
+def test_a_quantile_is_where_the_distribution_has_its_probability(
+    alpha: float, beta: float, probability: float
+) -> None:
+    """Wherever it can be told from 0 and 1."""
+    quantile = lower_quantile(probability, alpha, beta)
+    if 1e-9 < quantile < 1 - 1e-9:
+        assert distribution(quantile, alpha, beta) == pytest.approx(probability, abs=1e-6)
+
+
+def test_no_doubt_is_left_by_nothing() -> None:
+    """A figure of 0 or 1 that nothing has contradicted yet."""
+    assert Estimate.of_rate(0.0, STRENGTH) == (0.0, 0.0)
+    assert Estimate.of_rate(1.0, STRENGTH) == (1.0, 1.0)
+
+
+def test_a_request_in_several_classes_has_the_mean_of_them() -> None:
+    """Weighed by how probable each is; both the quality and its bound."""
+    assert mixed([(Estimate(0.5, 0.25), 1.0)]) == (0.5, 0.25)
+    assert mixed([(Estimate(1.0, 0.5), 0.75), (Estimate(0.0, 0.0), 0.25)]) == (0.75, 0.375)
