@@ -221,6 +221,6 @@ def test_the_document_is_the_list() -> None:
     rows = [line for line in DOCUMENT.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
     assert rows == [
         f"| `{field.validation_alias or f'CLEARFLOOR_{name.upper()}'}` "
-        f"| {'needed' if field.is_required() else field.default or 'none'} | {field.description} |"
+        f"| {'needed' if field.is_required() else 'none' if field.default in (None, '') else field.default} | {field.description} |"
         for name, field in Settings.model_fields.items()
     ]
