@@ -248,6 +248,60 @@ export type Database = {
         };
         Relationships: [];
       };
+      feedback: {
+        Row: {
+          agent_id: string;
+          api_key_id: string | null;
+          created_at: string;
+          floor: number | null;
+          model: string;
+          organization_id: string;
+          predicted: number | null;
+          routing_outcome_id: string;
+          score: number;
+          source: string;
+          task: string;
+          user_id: string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          agent_id: string;
+          api_key_id?: string | null;
+          created_at?: string;
+          floor?: number | null;
+          model: string;
+          organization_id: string;
+          predicted?: number | null;
+          routing_outcome_id: string;
+          score: number;
+          source: string;
+          task: string;
+          user_id?: string | null;
+        };
+        Update: {
+          agent_id?: string;
+          api_key_id?: string | null;
+          created_at?: string;
+          floor?: number | null;
+          model?: string;
+          organization_id?: string;
+          predicted?: number | null;
+          routing_outcome_id?: string;
+          score?: number;
+          source?: string;
+          task?: string;
+          user_id?: string | null;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "feedback_organization_id_fkey";
+            columns: ["organization_id"];
+            isOneToOne: false;
+            referencedRelation: "organizations";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
       idempotency_keys: {
         Row: {
           agent_id: string;
@@ -397,6 +451,31 @@ export type Database = {
             referencedColumns: ["organization_id", "id"];
           },
         ];
+      };
+      learning: {
+        Row: {
+          half_life_days: number;
+          id: boolean;
+          most_sources: number;
+          prior_strength: number;
+          sampled_attempts: number;
+        };
+        ComputedFields: never;
+        Insert: {
+          half_life_days?: number;
+          id?: boolean;
+          most_sources?: number;
+          prior_strength?: number;
+          sampled_attempts?: number;
+        };
+        Update: {
+          half_life_days?: number;
+          id?: boolean;
+          most_sources?: number;
+          prior_strength?: number;
+          sampled_attempts?: number;
+        };
+        Relationships: [];
       };
       ledger_entries: {
         Row: {
@@ -633,6 +712,31 @@ export type Database = {
         };
         Relationships: [];
       };
+      quality_sums: {
+        Row: {
+          decayed_to: string;
+          model: string;
+          successes: number;
+          task: string;
+          trials: number;
+        };
+        ComputedFields: never;
+        Insert: {
+          decayed_to: string;
+          model: string;
+          successes: number;
+          task: string;
+          trials: number;
+        };
+        Update: {
+          decayed_to?: string;
+          model?: string;
+          successes?: number;
+          task?: string;
+          trials?: number;
+        };
+        Relationships: [];
+      };
       rate_limits: {
         Row: {
           agent_id: string | null;
@@ -681,6 +785,31 @@ export type Database = {
             referencedColumns: ["id"];
           },
         ];
+      };
+      rate_snapshots: {
+        Row: {
+          content: NonNullable<Json>;
+          digest: string;
+          id: number;
+          prior_strength: number;
+          published_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          content: NonNullable<Json>;
+          digest: string;
+          id?: never;
+          prior_strength: number;
+          published_at?: string;
+        };
+        Update: {
+          content?: NonNullable<Json>;
+          digest?: string;
+          id?: never;
+          prior_strength?: number;
+          published_at?: string;
+        };
+        Relationships: [];
       };
       retention: {
         Row: {
@@ -1147,7 +1276,39 @@ export type Database = {
           role: string;
         }[];
       };
-      read_catalogue: { Args: { known_version?: number }; Returns: Json };
+      publish_rates: { Args: { least_age_seconds?: number }; Returns: number };
+      quality_by: {
+        Args: { since: string; until?: string };
+        Returns: {
+          model: string;
+          predicted: number;
+          realised: number;
+          realised_high: number;
+          realised_low: number;
+          samples: number;
+          task: string;
+        }[];
+      };
+      quality_by_floor: {
+        Args: { since: string; until?: string };
+        Returns: {
+          floor_from: number;
+          predicted: number;
+          realised: number;
+          samples: number;
+        }[];
+      };
+      quality_drift: {
+        Args: { least_samples?: number; margin?: number; since?: string };
+        Returns: {
+          model: string;
+          predicted: number;
+          realised: number;
+          samples: number;
+          task: string;
+        }[];
+      };
+      read_catalogue: { Args: { known_rates?: number; known_version?: number }; Returns: Json };
       read_idempotency_key: { Args: { agent_id: string; key: string }; Returns: Json };
       recompute_costs: {
         Args: { of_organization?: string; since?: string };
@@ -1157,6 +1318,18 @@ export type Database = {
           organization_id: string;
           recomputed_nano_usd: number;
         }[];
+      };
+      record_feedback: {
+        Args: {
+          agent_id: string;
+          api_key_id: string;
+          checker: string;
+          decision_id: string;
+          organization_id: string;
+          score: number;
+          user_id: string;
+        };
+        Returns: Json;
       };
       refund_decision: {
         Args: {

@@ -159,16 +159,32 @@ create table public.catalogue_snapshots (
 comment on table public.catalogue_snapshots is
 'Every catalogue that has ever routed a request, so that a decision can be computed again. Backend only.';
 
+create table public.rate_snapshots (
+    id bigint primary key generated always as identity,
+    published_at timestamptz not null default clock_timestamp(),
+    digest bytea not null,
+    prior_strength double precision not null,
+    content jsonb not null
+);
+
+comment on table public.rate_snapshots is
+'Every set of learned rates that was published, so that a decision can be computed again; the newest counts. Backend only.';
+comment on column public.rate_snapshots.digest is 'SHA-256 of what it says: the same is not published twice in a row.';
+comment on column public.rate_snapshots.prior_strength is
+'How many feedbacks the quality of model_qualities was worth at the time, beside what was learned.';
+comment on column public.rate_snapshots.content is
+'{"learned": {model: {task: [successes, trials]}}, "output_tokens": {task: mean of an answer}}';
+
 revoke all on public.providers, public.models, public.candidates, public.prices, public.model_qualities,
-public.catalogue_snapshots from anon, authenticated, service_role;
+public.catalogue_snapshots, public.rate_snapshots from anon, authenticated, service_role;
 
 grant select, insert, update, delete on public.providers, public.models, public.candidates, public.model_qualities
 to service_role;
 grant select, insert on public.prices to service_role;
-grant select on public.catalogue_snapshots to service_role;
+grant select on public.catalogue_snapshots, public.rate_snapshots to service_role;
 grant select on public.providers, public.models, public.candidates, public.prices, public.model_qualities
 to clearfloor_writer;
-grant select, insert on public.catalogue_snapshots to clearfloor_writer;
+grant select, insert on public.catalogue_snapshots, public.rate_snapshots to clearfloor_writer;
 
 alter table public.providers enable row level security;
 alter table public.models enable row level security;
@@ -176,6 +192,7 @@ alter table public.candidates enable row level security;
 alter table public.prices enable row level security;
 alter table public.model_qualities enable row level security;
 alter table public.catalogue_snapshots enable row level security;
+alter table public.rate_snapshots enable row level security;
 
 create function private.refuse_change() returns trigger
 language plpgsql set search_path = pg_catalog, pg_temp as $$
@@ -190,3 +207,5 @@ revoke execute on function private.refuse_change() from public;
 -- Nor deleted: attempts name their price and, by it, their candidate without foreign keys.
 create trigger prices_refuse_change before update or delete on public.prices
 for each row execute function private.refuse_change('A new price is a new row; the newest that is valid counts.');
+create trigger rate_snapshots_refuse_change before update or delete on public.rate_snapshots
+for each row execute function private.refuse_change('Publish another one: the newest counts.');

@@ -94,22 +94,30 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
 $$;
 
 -- The current catalogue as a numbered snapshot, kept for ever so that decisions can be computed again. `candidates` is
--- null if the caller knows the version already. Cooldowns come with it: backends share them.
-create function public.read_catalogue(known_version bigint default null) returns jsonb
+-- null if the caller knows the version already. With it come the newest published rates, null likewise or where none were
+-- published, and the cooldowns: backends share them.
+create function public.read_catalogue(known_version bigint default null, known_rates bigint default null) returns jsonb
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
 declare
     content constant jsonb := private.current_catalogue();
     content_digest constant bytea := sha256(convert_to(content::text, 'UTF8'));
     current_version bigint := (select version from public.catalogue_snapshots where digest = content_digest);
+    rates public.rate_snapshots;
 begin
     if current_version is null then
         insert into public.catalogue_snapshots (digest, content) values (content_digest, content)
         on conflict (digest) do nothing;
         current_version := (select version from public.catalogue_snapshots where digest = content_digest);
     end if;
+    select * into rates from public.rate_snapshots order by id desc limit 1;
     return jsonb_build_object(
         'version', current_version,
         'candidates', case when current_version is distinct from known_version then content end,
+        'rate_snapshot', rates.id,
+        'rates', case
+            when rates.id is distinct from known_rates
+                then rates.content || jsonb_build_object('prior_strength', rates.prior_strength)
+        end,
         'cooldowns', (
             select coalesce(jsonb_object_agg(candidate_id, extract(epoch from until - now())), '{}')
             from public.candidate_cooldowns where until > now()
@@ -119,11 +127,12 @@ end
 $$;
 
 comment on function public.read_catalogue is
-'The current catalogue snapshot {version, candidates, cooldowns}; cooldowns in seconds from now, by candidate.';
+'The current catalogue snapshot and the newest rates {version, candidates, rate_snapshot, rates, cooldowns}; cooldowns in '
+'seconds from now, by candidate.';
 
 grant execute on function public.find_caller_by_key(text) to service_role;
 grant execute on function public.find_caller_by_user(uuid, uuid, text) to service_role;
-grant execute on function public.read_catalogue(bigint) to service_role;
+grant execute on function public.read_catalogue(bigint, bigint) to service_role;
 
 reset role;
 revoke create on schema private, public from clearfloor_writer;

@@ -73,6 +73,8 @@ begin
     values (tests.id('price'), tests.id('candidate'), now(), array[(0, 0, 0, 0, 0, 0, 0)::public.price_tier], 'pgtap');
     insert into public.candidate_cooldowns values (tests.id('candidate'), now(), 'pgtap');
     insert into public.catalogue_snapshots (version, digest, content) overriding system value values (-1, 'pgtap', '[]');
+    insert into public.quality_sums values ('pgtap', 'general', 0, 0, now());
+    insert into public.rate_snapshots (digest, prior_strength, content) values ('pgtap', 12, '{}');
     foreach name in array array['acme', 'zenith'] loop
         insert into public.organizations (id, name) values (tests.id(name), name);
         insert into public.agents (id, organization_id, name) values (tests.id(name || ' agent'), tests.id(name), name);
@@ -103,6 +105,11 @@ begin
         ) values (
             tests.id(name || ' attempt'), tests.id(name), tests.id(name || ' decision'), 1, tests.id('candidate'), 'pgtap',
             'pgtap', tests.id('price'), 0
+        );
+        insert into public.feedback (routing_outcome_id, source, organization_id, agent_id, model, task, score, api_key_id)
+        values (
+            tests.id(name || ' decision'), 'agent', tests.id(name), tests.id(name || ' agent'), 'pgtap', 'general', 1,
+            tests.id(name || ' key')
         );
     end loop;
     insert into public.organization_members (organization_id, user_id, role) values

@@ -1,6 +1,6 @@
 -- Who may execute which function: grants first, then each one called by every actor. What is called is undone.
 begin;
-select plan(153);
+select plan(178);
 call tests.create_world();
 
 -- Each function of public, a call, the answer where that is not a result, and the roles that are granted it.
@@ -15,7 +15,7 @@ insert into functions (signature, call) values
 ('gateway_invariants(timestamp with time zone,uuid)', 'gateway_invariants()'),
 ('insert_attempts(jsonb)', 'insert_attempts(''[]'')'),
 ('insert_decisions(jsonb)', 'insert_decisions(''[]'')'),
-('read_catalogue(bigint)', 'read_catalogue()'),
+('read_catalogue(bigint,bigint)', 'read_catalogue()'),
 ('read_idempotency_key(uuid,text)', 'read_idempotency_key(null, null)'),
 ('recompute_costs(timestamp with time zone,uuid)', 'recompute_costs()'),
 ('renew_leases(uuid[],bigint)', 'renew_leases(''{}'', 0)'),
@@ -25,6 +25,8 @@ insert into functions (signature, call) values
 ),
 ('set_spend_cap(uuid,uuid,uuid,text,bigint,uuid)', 'set_spend_cap(null, tests.id(''acme''), null, ''hour'', null)'),
 ('delete_old_decisions(integer)', 'delete_old_decisions(1)'),
+('publish_rates(double precision)', 'publish_rates()'),
+('quality_drift(double precision,bigint,timestamp with time zone)', 'quality_drift()'),
 ('change_organization(uuid,uuid,jsonb)', 'change_organization(tests.id(''owner of acme''), tests.id(''acme''), ''{}'')'),
 ('create_agent(uuid,uuid,uuid,jsonb)', 'create_agent(tests.id(''owner of acme''), tests.id(''acme''), tests.id(''new''), ''{"name": "new"}'')'),
 ('change_agent(uuid,uuid,uuid,jsonb)', 'change_agent(tests.id(''owner of acme''), tests.id(''acme''), tests.id(''acme agent''), ''{}'')'),
@@ -50,7 +52,14 @@ select signature, call, 'The amount is 0 nano-USD; nothing was changed.' from (v
     ('refund_decision(uuid,uuid,uuid,bigint,text,text)', 'refund_decision(null, tests.id(''acme''), null, 0, null, null)'),
     ('top_up_wallet(uuid,uuid,bigint,text,text)', 'top_up_wallet(null, tests.id(''acme''), 0)')
 ) as money (signature, call);
+insert into functions (signature, call, answer)
+select
+    'record_feedback(uuid,uuid,uuid,uuid,uuid,text,double precision)',
+    format('record_feedback(%L, tests.id(''acme''), null, null, tests.id(''member of acme''), null, 1)', tests.id('acme decision')),
+    format('The decision %s is still open; no feedback was kept.', tests.id('acme decision'));
 insert into functions (signature, call, roles) values
+('quality_by(timestamp with time zone,timestamp with time zone)', 'quality_by(now())', '{authenticated,service_role}'),
+('quality_by_floor(timestamp with time zone,timestamp with time zone)', 'quality_by_floor(now())', '{authenticated,service_role}'),
 ('usage_by(text,timestamp with time zone,timestamp with time zone)', 'usage_by(''day'', now())', '{authenticated,service_role}'),
 ('my_organizations()', 'my_organizations()', '{authenticated}');
 insert into functions (signature, call, answer, roles) values (

@@ -1,6 +1,6 @@
 -- What a user's query costs: the organization's claim is worked out once per query, for every table of a tenant's.
 begin;
-select plan(34);
+select plan(37);
 
 create function pg_temp.plan_of(table_name text) returns setof text language plpgsql as $$
 begin
@@ -43,7 +43,8 @@ select set_eq(
     'select table_name from tenant_tables',
     array[
         'organizations', 'organization_members', 'agents', 'api_keys', 'wallets', 'spend_caps', 'spend_counters',
-        'rate_limits', 'ledger_entries', 'routing_outcomes', 'inferences', 'audit_entries', 'usage_hours'
+        'rate_limits', 'ledger_entries', 'routing_outcomes', 'inferences', 'audit_entries', 'usage_hours',
+        'feedback'
     ],
     'this file plans every table that has a policy'
 );
@@ -82,7 +83,7 @@ select ok(
     (select bool_or(line ~ '^\s*Index Cond: .*(InitPlan|\$\d)') from pg_temp.plan_of(table_name) as line),
     format('the rows of an organization are found in %s through an index', table_name)
 )
-from tenant_tables where table_name in ('routing_outcomes', 'inferences', 'ledger_entries', 'usage_hours');
+from tenant_tables where table_name in ('routing_outcomes', 'inferences', 'ledger_entries', 'usage_hours', 'feedback');
 
 select * from finish();
 rollback;

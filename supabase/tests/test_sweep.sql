@@ -99,7 +99,9 @@ create function pg_temp.faulty(wanted text) returns setof text language sql as $
 $$;
 
 -- What users may execute: with their own rights, or asking who they are.
-create temp table for_users as select unnest(array['usage_by', 'my_organizations', 'switch_organization']) as name;
+create temp table for_users as select unnest(array[
+    'usage_by', 'quality_by', 'quality_by_floor', 'my_organizations', 'switch_organization'
+]) as name;
 
 select ok(
     not 'auth' = any(current_schemas(true)), 'auth is not on the search path, or else policies would print without it'

@@ -145,8 +145,8 @@ FAULTS = {
         "every function with its owner's rights is owned by clearfloor_writer",
     ),
     "a function that users may execute": Fault(
-        "grant execute on function public.read_catalogue(bigint) to service_role;",
-        "grant execute on function public.read_catalogue(bigint) to service_role, authenticated;",
+        "grant execute on function public.read_catalogue(bigint, bigint) to service_role;",
+        "grant execute on function public.read_catalogue(bigint, bigint) to service_role, authenticated;",
         "test_sweep.sql",
         "no function of public can be executed by anon or users but those that are listed here",
     ),
