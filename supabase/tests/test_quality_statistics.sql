@@ -1,0 +1,201 @@
+-- What feedback says of the predictions: to tenants of their own, by model, class and floor; to the operator where it drifts.
+begin;
+select plan(31);
+call tests.create_world();
+-- Other feedback is out of the way: what is looked at is of a year of its own.
+create function pg_temp.rate(
+    score double precision, predicted double precision, moment timestamptz, floor double precision default 0.7,
+    model text default 'pgtap', organization text default 'acme', copies integer default 1
+) returns void language sql as $$
+    insert into public.feedback (
+        routing_outcome_id, source, organization_id, agent_id, model, task, floor, predicted, score, api_key_id, created_at
+    )
+    select
+        gen_random_uuid(), 'agent', tests.id(organization), tests.id(organization || ' agent'), model, 'code', floor, predicted,
+        score, tests.id(organization || ' key'), moment
+    from generate_series(1, copies)
+$$;
+do $$
+begin
+    perform pg_temp.rate(1, 0.8, '2025-03-01 00:00+00', copies => 6);
+    perform pg_temp.rate(0, 0.6, '2025-03-01 01:00+00', copies => 3);
+    perform pg_temp.rate(0.5, null, '2025-03-01 23:59:59.999999+00');
+    perform pg_temp.rate(0, 0.8, '2025-03-02 00:00+00');
+    perform pg_temp.rate(1, 0.9, '2025-03-01 00:00+00', floor => null, model => 'pinned');
+    perform pg_temp.rate(0, 0.9, '2025-03-01 00:00+00', organization => 'zenith');
+end
+$$;
+
+create function pg_temp.first_of_march() returns setof text language sql as $$
+    select concat_ws(
+        ' ', model, task, samples, round(realised::numeric, 4), round(realised_low::numeric, 4), round(realised_high::numeric, 4),
+        round(predicted::numeric, 4)
+    )
+    from public.quality_by('2025-03-01 00:00+00', '2025-03-02 00:00+00')
+$$;
+create function pg_temp.floors(until timestamptz default '2025-03-02 00:00+00') returns setof text language sql as $$
+    select concat_ws(' ', floor_from, samples, round(predicted::numeric, 4), round(realised::numeric, 4))
+    from public.quality_by_floor('2025-03-01 00:00+00', until)
+$$;
+
+select is(prosecdef, false, proname || ' reads with the rights of who asks')
+from pg_proc where pronamespace = 'public'::regnamespace and proname ~ '^quality_' order by proname;
+
+-- By model and class. The ends of the intervals are those p that are 1.6449 standard errors, sqrt(p (1 - p) / n), from the mean.
+do $$ begin call tests.authenticate_as('member of acme'); end $$;
+select results_eq(
+    'select pg_temp.first_of_march()',
+    array['pgtap code 10 0.6500 0.3957 0.8405 0.7333', 'pinned code 1 1.0000 0.2699 1.0000 0.9000'],
+    'a member reads its organization''s: the mean, its interval, and what was predicted where something was'
+);
+select results_eq(
+    'select pg_temp.floors()', array['0.7 9 0.7333 0.6667'], 'and by floor, what had one and a prediction'
+);
+do $$ begin call tests.authenticate_as('member of zenith'); end $$;
+select results_eq(
+    'select pg_temp.first_of_march()', array['pgtap code 1 0.0000 0.0000 0.7301 0.9000'], 'another organization''s member its own'
+);
+select results_eq('select pg_temp.floors()', array['0.7 1 0.9000 0.0000'], 'likewise');
+do $$ begin call tests.authenticate_as('user of no organization'); end $$;
+select is_empty('select pg_temp.first_of_march()', 'whoever is of neither reads nothing');
+do $$ begin call tests.authenticate_as('anonymous user of acme'); end $$;
+select is_empty('select pg_temp.first_of_march()', 'nor does an anonymous user');
+select is_empty('select pg_temp.floors()', 'by floor neither');
+do $$ begin call tests.authenticate_as('service_role'); end $$;
+select results_eq(
+    'select pg_temp.first_of_march()',
+    array['pgtap code 11 0.5909 0.3538 0.7921 0.7500', 'pinned code 1 1.0000 0.2699 1.0000 0.9000'],
+    'the backend reads that of all'
+);
+
+-- Ranges.
+do $$ begin call tests.authenticate_as('member of acme'); end $$;
+select throws_ok(
+    format('select public.%I(%s)', name, range), '22023', 'The range is open.', format('%s refuses the range %s', name, range)
+)
+from unnest(array['quality_by', 'quality_by_floor']) as name cross join unnest(array['null', 'now(), null']) as range;
+reset role;
+do $$
+begin
+    perform pg_temp.rate(1, 0.8, now() - interval '1 second');
+    perform pg_temp.rate(1, 0.8, now());
+end
+$$;
+do $$ begin call tests.authenticate_as('member of acme'); end $$;
+select is((select sum(samples) from public.quality_by(now() - interval '1 day')), 1::numeric, 'a range ends now unless it says when');
+select is(
+    (select sum(samples) from public.quality_by_floor(now() - interval '1 day')), 1::numeric, 'of floors, too'
+);
+
+-- Floors, in steps.
+reset role;
+do $$
+begin
+    perform pg_temp.rate(1, 1, '2024-01-01', floor => step)
+    from unnest(array[0, 0.05, 0.1, 0.3, 0.29, 0.6, 0.7, 0.8999, 0.9, 1]::double precision []) as step;
+end
+$$;
+do $$ begin call tests.authenticate_as('member of acme'); end $$;
+select results_eq(
+    $$select floor_from, samples from public.quality_by_floor('2024-01-01', '2024-01-02')$$,
+    'values (0.0, 2::bigint), (0.1, 1), (0.2, 1), (0.3, 1), (0.6, 1), (0.7, 1), (0.8, 1), (0.9, 2)',
+    'a step has the floors from it on; the last one has 1, too'
+);
+
+-- Drift.
+reset role;
+create function pg_temp.drifting(
+    since timestamptz, margin double precision default 0.05, least_samples bigint default 30
+) returns setof text language sql as $$
+    select concat_ws(' ', model, task, samples, round(predicted::numeric, 3), round(realised::numeric, 3))
+    from public.quality_drift(margin, least_samples, since) where model not in ('pgtap', 'pinned')
+$$;
+do $$
+begin
+    -- 0.8 was predicted of all.
+    perform pg_temp.rate(1, 0.8, '2023-02-01', model => 'worse', copies => 50);
+    perform pg_temp.rate(0, 0.8, '2023-02-01', model => 'worse', copies => 50);
+    perform pg_temp.rate(0.74, 0.8, '2023-02-01', model => 'a little worse', organization => 'zenith', copies => 30);
+    perform pg_temp.rate(0.76, 0.8, '2023-02-01', model => 'within the margin', copies => 100);
+    -- 0.1 less, at a standard error of 0.083.
+    perform pg_temp.rate(1, 0.8, '2023-02-01', model => 'by chance', copies => 21);
+    perform pg_temp.rate(0, 0.8, '2023-02-01', model => 'by chance', copies => 9);
+    perform pg_temp.rate(0, 0.8, '2023-02-01', model => 'hardly rated', copies => 29);
+    perform pg_temp.rate(0, null, '2023-02-01', model => 'not predicted', copies => 100);
+    perform pg_temp.rate(1, 0.8, '2023-02-01', model => 'better', copies => 100);
+    perform pg_temp.rate(0, 0.8, '2023-01-31', model => 'was worse', copies => 100);
+end
+$$;
+do $$ begin call tests.authenticate_as('service_role'); end $$;
+select results_eq(
+    $$select pg_temp.drifting('2023-02-01')$$,
+    array['worse code 100 0.800 0.500', 'a little worse code 30 0.800 0.740'],
+    'of all organizations, what is worse by more than the margin and chance, the worst first'
+);
+select results_eq(
+    $$select pg_temp.drifting('2023-02-01', margin => 0.1)$$, array['worse code 100 0.800 0.500'], 'by a margin that is asked for'
+);
+select results_eq(
+    $$select pg_temp.drifting('2023-02-01', least_samples => 29)$$,
+    array['hardly rated code 29 0.800 0.000', 'worse code 100 0.800 0.500', 'a little worse code 30 0.800 0.740'],
+    'from so many samples on'
+);
+select results_eq(
+    $$select pg_temp.drifting('2023-01-31')$$,
+    array['was worse code 100 0.800 0.000', 'worse code 100 0.800 0.500', 'a little worse code 30 0.800 0.740'],
+    'since a moment'
+);
+select is_empty('select * from public.quality_drift()', 'of the last week by default, in which nothing drifts');
+reset role;
+do $$ begin perform pg_temp.rate(0, 0.8, now() - interval '6 days', model => 'this week', copies => 30); end $$;
+select results_eq('select model from public.quality_drift()', array['this week'], 'until something does');
+
+-- Plans, with the feedback of years: of the functions' own texts, with a day in place of their parameters.
+do $$
+begin
+    perform pg_temp.rate(1, 0.8, '2020-01-01'::timestamptz + number * interval '1 hour', organization => organization)
+    from generate_series(1, 5000) as number cross join unnest(array['acme', 'zenith']) as organization;
+end
+$$;
+analyze public.feedback;
+create function pg_temp.plan_of(name text) returns setof text language plpgsql as $$
+declare
+    query text := (
+        select substring(prosrc from 'return query\s*(select.*);\s*end') from pg_proc
+        where pronamespace = 'public'::regnamespace and proname = name
+    );
+begin
+    query := replace(replace(query, name || '.since', case name when 'quality_drift' then '''2025-01-01''' else '''2020-03-01''' end || '::timestamptz'), name || '.until', '''2020-03-02''::timestamptz');
+    query := replace(replace(replace(query, 'z_squared', '2.7'), name || '.margin', '0.05'), name || '.least_samples', '30');
+    return query execute 'explain (costs off, verbose) ' || query;
+end
+$$;
+do $$ begin call tests.authenticate_as('member of acme'); end $$;
+select isnt_empty(
+    format(
+        $$
+            select line from pg_temp.plan_of(%L) as line
+            where line ~ 'Index Cond: .*organization_id = (\(InitPlan \d+\)\.col1|\$\d+).*created_at >=.*created_at <'
+        $$, name
+    ),
+    format('%s reads by the claim, worked out beforehand, and the range', name)
+)
+from unnest(array['quality_by', 'quality_by_floor']) as name;
+select is_empty(
+    format(
+        $$
+            select line from pg_temp.plan_of(%L) as line
+            where line ~ '^\s*(Filter|Index Cond|Recheck Cond|One-Time Filter):' and line ~ '(current_setting|auth\.\w+)\(' or line ~ 'Seq Scan'
+        $$, name
+    ),
+    format('in %s no row reads the claims anew, and nothing is read as a whole', name)
+)
+from unnest(array['quality_by', 'quality_by_floor']) as name;
+do $$ begin call tests.authenticate_as('service_role'); end $$;
+select is_empty(
+    format($$select line from pg_temp.plan_of(%L) as line where line ~ 'Seq Scan'$$, name), format('nor is it in %s for the backend', name)
+)
+from unnest(array['quality_by', 'quality_by_floor', 'quality_drift']) as name;
+
+select * from finish();
+rollback;
