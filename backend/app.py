@@ -10,7 +10,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from backend.api import chat, decisions, explain, health, management, models, operators
+from backend.api import chat, decisions, explain, feedback, health, management, models, operators
 from backend.api.chat import ChatCompletions
 from backend.api.chat_request import Judgement
 from backend.api.errors import add_error_handlers
@@ -18,7 +18,14 @@ from backend.api.faults import FaultBarrier
 from backend.api.identity import Identities
 from backend.api.parts import Parts
 from backend.api.tokens import TokenVerifier
-from backend.background import delete_old_decisions, refresh_catalogue, renew_leases, repeat, sweep
+from backend.background import (
+    delete_old_decisions,
+    publish_rates,
+    refresh_catalogue,
+    renew_leases,
+    repeat,
+    sweep,
+)
 from backend.dispatch.answers import Vault
 from backend.dispatch.completions import Completions
 from backend.dispatch.cooldowns import Cooldowns
@@ -32,7 +39,7 @@ from backend.store.client import DataApi, http_client
 from backend.store.record import Record
 
 # Each makes one call at a time.
-_BACKGROUND_TASKS = 4
+_BACKGROUND_TASKS = 5
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -62,7 +69,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.hot_path = _wrapped(ChatCompletions(), edge)
     add_error_handlers(app)
     app.router.routes.append(chat.ROUTE)
-    for module in (models, decisions, explain, management, health):
+    for module in (models, decisions, explain, feedback, management, health):
         app.include_router(module.router)
     if settings.operators:
         app.include_router(operators.router)
@@ -115,6 +122,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             asyncio.create_task(
                 repeat(lambda: delete_old_decisions(parts), settings.retention_interval_seconds)
             ),
+            asyncio.create_task(repeat(lambda: publish_rates(parts), settings.rate_publish_seconds)),
         ]
         yield
         for task in tasks:

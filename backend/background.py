@@ -1,4 +1,4 @@
-"""What goes on beside the requests: reading the catalogue, renewing leases, sweeping what crashes left, and retention."""
+"""What goes on beside the requests: reading the catalogue, leases, sweeping what crashes left, retention, publishing rates."""
 
 import asyncio
 import logging
@@ -9,7 +9,7 @@ from backend.api.parts import Parts
 from backend.dispatch.dispatcher import Dispatcher
 from backend.errors import StoreUnavailableError
 from backend.routing.catalogue import Catalogue
-from backend.store import leases, retention
+from backend.store import feedback, leases, retention
 from backend.store.catalogue import read_catalogue
 from backend.store.client import RecordError
 
@@ -19,7 +19,7 @@ _UNREADABLE = "the catalogue cannot be read: the backend's log says why"
 
 
 async def refresh_catalogue(parts: Parts) -> None:
-    """Read the catalogue once. While it cannot be read the last one serves, and readiness says so.
+    """Read the catalogue and the learned rates once. While it cannot be read the last one serves, and readiness says so.
 
     Raises:
         StoreUnavailableError: the record cannot be reached.
@@ -27,8 +27,9 @@ async def refresh_catalogue(parts: Parts) -> None:
     """
     live = parts.live_catalogue
     known_version = live.current.version if live.current else None
+    known_rates = live.rates.id if live.rates else None
     try:
-        state = await read_catalogue(parts.background_api, known_version)
+        state = await read_catalogue(parts.background_api, known_version, known_rates)
     except Exception as error:
         # Whatever it is, readiness tells of it; it is raised on.
         is_away = isinstance(error, StoreUnavailableError)
@@ -37,6 +38,7 @@ async def refresh_catalogue(parts: Parts) -> None:
         raise
     live.problem = None
     parts.dispatcher.cooldowns.learn(state.cooldowns_seconds)
+    live.rates = state.rates or live.rates
     if state.catalogue:
         live.current = state.catalogue
         _warn_of_uncallable(parts.dispatcher, state.catalogue)
@@ -84,6 +86,15 @@ async def delete_old_decisions(parts: Parts) -> None:
     settings = parts.settings
     while await retention.delete_old_decisions(parts.background_api, settings.retention_batch_size) > 0:  # noqa: ASYNC110 # work
         await asyncio.sleep(settings.retention_pause_seconds)
+
+
+async def publish_rates(parts: Parts) -> None:
+    """Publish what was learned, unless another backend has within the interval.
+
+    Raises:
+        StoreUnavailableError: the record cannot be reached.
+    """
+    await feedback.publish_rates(parts.background_api, parts.settings.rate_publish_seconds)
 
 
 async def repeat(work: Callable[[], Awaitable[None]], every_seconds: float) -> None:

@@ -77,6 +77,8 @@ _LOSSES = """
     from public.ledger_entries
     where kind = 'loss' and created_at >= now() - make_interval(days => %(days)s)
 """
+# Of the last week, by the function's own defaults.
+_DRIFTS = "select model, task, samples, predicted, realised from public.quality_drift()"
 _PAST_LEASE = """
     select count(*), min(lease_expires_at)
     from public.routing_outcomes
@@ -110,12 +112,23 @@ class Overrun(NamedTuple):
     nano_usd: int
 
 
+class Drift(NamedTuple):
+    """A model whose answers in a task class were rated worse than predicted; both are means, 0 to 1."""
+
+    model: str
+    task: str
+    samples: int
+    predicted: float
+    realised: float
+
+
 @dataclass(frozen=True, slots=True)
 class Findings:
     """All that was found: what is wrong, and what is worth knowing."""
 
     broken: Sequence[Broken]
     overruns: Sequence[Overrun]
+    drifts: Sequence[Drift]
     losses: int
     lost_nano_usd: int
     past_lease: int
@@ -151,9 +164,10 @@ def examine(database_url: str, since: datetime | None = None) -> Findings:
     ) as connection:
         broken = _broken(connection.execute(_FAULTS, {"since": since, "most": MOST_SUBJECTS}).fetchall())
         overruns = [Overrun(*row) for row in connection.execute(_OVERRUNS, recent)]
+        drifts = [Drift(*row) for row in connection.execute(_DRIFTS)]
         ((losses, lost_nano_usd),) = connection.execute(_LOSSES, recent)
         ((past_lease, oldest_lease),) = connection.execute(_PAST_LEASE)
-    return Findings(broken, overruns, losses, lost_nano_usd, past_lease, oldest_lease)
+    return Findings(broken, overruns, drifts, losses, lost_nano_usd, past_lease, oldest_lease)
 
 
 def report(findings: Findings) -> str:
@@ -228,4 +242,17 @@ def _worth_knowing(findings: Findings) -> list[str]:
         *([f"    and {more} more candidates"] if more > 0 else []),
         f"  Charges that a wallet could not pay any more: {findings.losses}, of {usd(findings.lost_nano_usd)} USD",
         f"  Open decisions past their lease, which the next sweep closes: {findings.past_lease}{first}",
+        *_drifting(findings.drifts),
+    ]
+
+
+def _drifting(drifts: Sequence[Drift]) -> list[str]:
+    more = len(drifts) - MOST_CANDIDATES
+    return [
+        f"  Models whose answers of a task class were rated worse than predicted in the last week: {len(drifts)}",
+        *(
+            f"    {drift.model} {drift.task}: {drift.realised:.2f} instead of {drift.predicted:.2f}, rated {drift.samples} times"
+            for drift in drifts[:MOST_CANDIDATES]
+        ),
+        *([f"    and {more} more"] if more > 0 else []),
     ]

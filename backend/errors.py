@@ -177,10 +177,13 @@ class EntryIdTakenError(ClearfloorError):
 
 
 class ConflictError(ClearfloorError):
-    """What a member asks for contradicts what is there."""
+    """What is asked for contradicts what is there."""
 
     status, code, type = 409, "conflict", "invalid_request_error"
-    when = "A name is taken, somebody is a member already, a key has ended, or no owner would be left. Nothing was changed."
+    when = (
+        "A name is taken, somebody is a member already, a key has ended, no owner would be left, or a decision cannot be rated:"
+        " it is open, did not succeed, or was rated otherwise. Nothing was changed."
+    )
 
 
 class NoCandidateFitsError(ClearfloorError):

@@ -118,6 +118,9 @@ class Settings(BaseSettings):
     )
     retention_batch_size: int = _more_than_zero(1000, "Decisions deleted in one transaction of retention.")
     retention_pause_seconds: float = _more_than_zero(1.0, "Between two of these transactions.")
+    rate_publish_seconds: float = _more_than_zero(
+        300.0, "Between two snapshots of the rates learned from feedback, however many backends there are."
+    )
     idempotency_key_seconds: int = Field(
         24 * 60 * 60,
         gt=0,

@@ -207,7 +207,7 @@ begin
         >= (select most_sources from public.learning)
     then
         raise exception 'The decision % has been rated by as many sources as may; no feedback was kept.', decision_id
-        using errcode = 'PT409', hint = 'The operator says how many in `learning.most_sources`.';
+        using errcode = 'PT409', hint = 'Their number is the operator''s to set.';
     end if;
     select * into rated from public.inferences as attempt where attempt.id = decision.inference_id;
     insert into public.feedback (

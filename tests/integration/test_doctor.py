@@ -97,6 +97,15 @@ class World:
         )
         self.complete(*decision, BOUND_TOKENS)
 
+    def disappoint(self) -> None:
+        """Have an answer rated worse than was predicted, as often as it takes."""
+        self.rows.query(
+            "insert into public.feedback (routing_outcome_id, source, organization_id, agent_id, model, task, predicted,"
+            " score, api_key_id) select id, 'checker:' || number, organization_id, agent_id, %(model)s, task, 0.8, 0.5,"
+            " api_key_id from (select * from public.routing_outcomes limit 1) as decision, generate_series(1, 30) as number",
+            model=self.candidate.model,
+        )
+
     def age(self, *, days: int) -> None:
         """Make everything that has happened be so many days older."""
         for change in (
@@ -124,6 +133,7 @@ def sound(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Da
             world.rows.top_up(world.tenant.organization_id, 2 * BOUND_NANO_USD)
             world.open(lease_seconds=-1)
             world.open(lease_seconds=3600)
+            world.disappoint()
         yield database
 
 
@@ -145,7 +155,7 @@ def faulty(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[D
 
 
 def test_nothing_is_found_where_nothing_is_wrong(sound: Database, capsys: pytest.CaptureFixture[str]) -> None:
-    """It exits 0, whatever is worth knowing: overruns, losses, and a lease that has run out."""
+    """It exits 0, whatever is worth knowing: overruns, losses, a lease that has run out, and a drift."""
     ((provider, model),) = sound.rows("select provider, model from public.candidates")
     ((expired,),) = sound.rows(
         "select to_char(lease_expires_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS') from public.routing_outcomes"
@@ -160,6 +170,8 @@ def test_nothing_is_found_where_nothing_is_wrong(sound: Database, capsys: pytest
         f"    {provider} {model}: 1, by 0.000025 USD",
         "  Charges that a wallet could not pay any more: 1, of 0.00000003 USD",
         f"  Open decisions past their lease, which the next sweep closes: 1, the first since {expired} UTC",
+        "  Models whose answers of a task class were rated worse than predicted in the last week: 1",
+        f"    {model} chat: 0.50 instead of 0.80, rated 30 times",
     ]
 
 

@@ -10,14 +10,23 @@ import pytest
 from backend.api.identity import Identities
 from backend.api.parts import LiveCatalogue, Parts
 from backend.api.tokens import TokenVerifier
-from backend.background import delete_old_decisions, refresh_catalogue, renew_leases, repeat, sweep
+from backend.background import (
+    delete_old_decisions,
+    publish_rates,
+    refresh_catalogue,
+    renew_leases,
+    repeat,
+    sweep,
+)
 from backend.errors import StoreUnavailableError
 from backend.ids import uuid7
+from backend.routing.rate_snapshot import RateSnapshot
 from backend.store.client import RecordError
 from tests.unit.boundary import Gateway
 from tests.unit.samples import Json, candidate, catalogue
 
 SMALL = candidate("small")
+NO_RATES: Json = {"rate_snapshot": None, "rates": None}
 
 
 def parts_of(gateway: Gateway) -> Parts:
@@ -33,7 +42,7 @@ async def test_a_catalogue_that_was_read_serves_with_its_cooldowns(gateway: Gate
     parts = parts_of(gateway)
     cooldowns = {SMALL["id"]: 60.0}
     gateway.postgrest.scripts["read_catalogue"] = [
-        {"version": 7, "candidates": [SMALL], "cooldowns": cooldowns}
+        {"version": 7, "candidates": [SMALL], "cooldowns": cooldowns} | NO_RATES
     ]
     await refresh_catalogue(parts)
     assert (parts.catalogue(), parts.live_catalogue.problem) == (catalogue(SMALL), None)
@@ -46,7 +55,7 @@ async def test_a_catalogue_that_was_read_serves_with_its_cooldowns(gateway: Gate
         (httpx.ConnectError("down"), StoreUnavailableError, "cannot be reached"),
         (httpx.Response(400, json={"code": "42883", "message": "no"}), RecordError, "log says why"),
         (
-            {"version": 8, "candidates": [{"id": SMALL["id"]}], "cooldowns": {}},
+            {"version": 8, "candidates": [{"id": SMALL["id"]}], "cooldowns": {}} | NO_RATES,
             KeyError,
             "log says why",
         ),
@@ -57,8 +66,8 @@ async def test_the_last_catalogue_serves_while_it_cannot_be_read(
 ) -> None:
     """But readiness says so, and it recovers by itself."""
     parts = parts_of(gateway)
-    known = {"version": 7, "candidates": [SMALL], "cooldowns": {}}
-    nothing_new: Json = {"version": 7, "candidates": None, "cooldowns": {}}
+    known = {"version": 7, "candidates": [SMALL], "cooldowns": {}} | NO_RATES
+    nothing_new: Json = {"version": 7, "candidates": None, "cooldowns": {}} | NO_RATES
     gateway.postgrest.scripts["read_catalogue"] = [known, answer, nothing_new]
     await refresh_catalogue(parts)
     with pytest.raises(expected):
@@ -69,6 +78,33 @@ async def test_the_last_catalogue_serves_while_it_cannot_be_read(
     assert (parts.catalogue(), parts.live_catalogue.problem) == (catalogue(SMALL), None)
     asked = [parameters["known_version"] for _, parameters in gateway.postgrest.calls]
     assert asked == [None, 7, 7]
+
+
+async def test_published_rates_are_read_once(gateway: Gateway) -> None:
+    """The last ones serve until there are newer ones; which they are is asked with."""
+    parts = parts_of(gateway)
+    rates = {"prior_strength": 12, "learned": {"small": {"code": [4.5, 9]}}, "output_tokens": {"code": 250}}
+    state = {"version": 7, "candidates": [], "cooldowns": {}}
+    unchanged, newer = {"rate_snapshot": 3, "rates": None}, {"rate_snapshot": 4, "rates": rates}
+    gateway.postgrest.scripts["read_catalogue"] = [
+        state | each for each in (NO_RATES, {"rate_snapshot": 3, "rates": rates}, unchanged, newer)
+    ]
+    seen = []
+    for _ in range(4):
+        await refresh_catalogue(parts)
+        seen.append(parts.live_catalogue.rates)
+    assert [rates and rates.id for rates in seen] == [None, 3, 3, 4]
+    assert seen[-1] == RateSnapshot(4, 12.0, {"small": {"code": (4.5, 9.0)}}, {"code": 250.0})
+    asked = [parameters["known_rates"] for _, parameters in gateway.postgrest.calls]
+    assert asked == [None, None, 3, 3]
+
+
+async def test_rates_are_published_once_an_interval(gateway: Gateway) -> None:
+    """The database is told how young the newest may be, so that several backends make no more."""
+    gateway.postgrest.scripts["publish_rates"] = [3]
+    await publish_rates(parts_of(gateway))
+    least_age = gateway.settings.rate_publish_seconds
+    assert gateway.postgrest.calls == [("publish_rates", {"least_age_seconds": least_age})]
 
 
 async def test_the_sweep_goes_on_until_a_batch_is_not_full(

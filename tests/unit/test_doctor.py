@@ -13,6 +13,7 @@ from backend.doctor import (
     MOST_CANDIDATES,
     MOST_SUBJECTS,
     Broken,
+    Drift,
     Fault,
     Findings,
     Overrun,
@@ -25,6 +26,7 @@ MIGRATION = Path(__file__).parents[2] / "supabase" / "migrations" / "20261124001
 NOTHING: dict[str, Any] = {
     "broken": [],
     "overruns": [],
+    "drifts": [],
     "losses": 0,
     "lost_nano_usd": 0,
     "past_lease": 0,
@@ -57,6 +59,7 @@ def test_where_nothing_is_found_it_says_so() -> None:
         "  Calls that cost more than their bound: 0, by 0 USD",
         "  Charges that a wallet could not pay any more: 0, of 0 USD",
         "  Open decisions past their lease, which the next sweep closes: 0",
+        "  Models whose answers of a task class were rated worse than predicted in the last week: 0",
     ]
 
 
@@ -105,9 +108,21 @@ def test_losses_and_leases_are_told_in_usd_and_utc() -> None:
     """Whatever the session's time zone is."""
     oldest = datetime(2026, 11, 24, 13, tzinfo=timezone(timedelta(hours=1)))
     told = lines(losses=2, lost_nano_usd=1_500_000_000, past_lease=3, oldest_lease=oldest)
-    assert told[-2:] == [
+    assert told[-3:-1] == [
         "  Charges that a wallet could not pay any more: 2, of 1.5 USD",
         "  Open decisions past their lease, which the next sweep closes: 3, the first since 2026-11-24 12:00:00 UTC",
+    ]
+
+
+def test_the_worst_drifts_are_named() -> None:
+    """With what was predicted and what was said of the answers."""
+    drifts = [Drift(f"model-{number}", "code", 42, 0.8, 0.613) for number in range(MOST_CANDIDATES + 2)]
+    told = lines(drifts=drifts)
+    assert told[-MOST_CANDIDATES - 2].endswith(f"in the last week: {MOST_CANDIDATES + 2}")
+    assert told[-MOST_CANDIDATES - 1] == "    model-0 code: 0.61 instead of 0.80, rated 42 times"
+    assert told[-2:] == [
+        f"    model-{MOST_CANDIDATES - 1} code: 0.61 instead of 0.80, rated 42 times",
+        "    and 2 more",
     ]
 
 

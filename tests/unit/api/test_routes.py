@@ -7,7 +7,7 @@ from pathlib import Path
 API = Path(__file__).parents[3] / "backend" / "api"
 
 
-def test_only_what_is_dispatched_once_or_moves_an_operators_money_is_posted() -> None:
+def test_what_is_posted_is_dispatched_once_moves_an_operators_money_or_costs_nothing() -> None:
     """A new POST route has to be thought of here: does it cost money, and who holds it before?"""
     names = [
         file.relative_to(API).with_suffix("").parts for file in API.rglob("*.py") if file.stem != "__init__"
@@ -25,6 +25,7 @@ def test_only_what_is_dispatched_once_or_moves_an_operators_money_is_posted() ->
         "/v1/agents/{agent_id}/keys",
         "/v1/keys/{key_id}/rotate",
         "/v1/members",
+        "/v1/decisions/{decision_id}/feedback",
         "/v1/operator/wallets/{organization_id}/top-ups",
         "/v1/operator/wallets/{organization_id}/refunds",
         "/v1/operator/wallets/{organization_id}/corrections",
