@@ -7,7 +7,7 @@ import pytest_asyncio
 from backend.ids import uuid7
 from backend.stack.stack import Stack
 from tests.support.backend_process import BackendProcess
-from tests.support.scene import Scene, open_scene
+from tests.support.scene import DECISION_HEADER, Scene, open_scene
 from tests.support.tenant import NANO_USD_PER_USD, Rows, Tenant
 
 SERVER_ERROR: dict[str, object] = {"kind": "status", "status": 500}
@@ -80,7 +80,9 @@ async def _reader(scene: Scene, refused: int) -> Reader:
     scene.rows.rate_limit(tenant.organization_id, None, requests=10 * refused)
     _refuse(scene.rows, tenant, refused)
     options = {"models": [cheap.model, dear.model]}
-    assert (await scene.chat(key=tenant.api_key, clearfloor=options)).status_code == 200
+    answer = await scene.chat(key=tenant.api_key, clearfloor=options)
+    assert answer.status_code == 200
+    await _rate(scene, tenant, answer.headers[DECISION_HEADER])
     await scene.script(cheap, default=SERVER_ERROR)
     assert (await scene.chat(key=tenant.api_key, clearfloor=options)).status_code == 200
     decisions = [str(decision["id"]) for decision in reversed(scene.decisions(tenant))]
@@ -98,6 +100,13 @@ async def _reader(scene: Scene, refused: int) -> Reader:
         saved_nano_usd=money["saved"],
         balance_nano_usd=NANO_USD_PER_USD - money["charge"],
     )
+
+
+async def _rate(scene: Scene, tenant: Tenant, decision_id: str) -> None:
+    """Let a tenant's agent be content with an answer."""
+    url = f"{scene.backends[0].url}/v1/decisions/{decision_id}/feedback"
+    headers = {"authorization": f"Bearer {tenant.api_key}"}
+    assert (await scene.http.post(url, json={"thumb": "up"}, headers=headers)).status_code == 201
 
 
 def _refuse(rows: Rows, tenant: Tenant, times: int) -> None:

@@ -1,4 +1,4 @@
-"""pg_cron sweeps and deletes what is too old where it is there. It cannot be installed here: a stand-in notes what it is told."""
+"""pg_cron sweeps, deletes what is too old and publishes rates where it is there. It cannot be installed here: a stand-in notes what it is told."""
 
 from pathlib import Path
 
@@ -24,14 +24,15 @@ def push(database: Database) -> None:
     assert answer.exit_code == 0, answer.stderr
 
 
-def test_with_pg_cron_a_sweep_and_retention_are_scheduled(stack: Stack, tmp_path: Path) -> None:
-    """Every minute, by commands that the role which schedules them may run."""
+def test_with_pg_cron_the_jobs_are_scheduled(stack: Stack, tmp_path: Path) -> None:
+    """By commands that the role which schedules them may run."""
     with new_database(stack, tmp_path) as database:
         database.execute(CRON)
         push(database)
         jobs = database.rows("select * from cron.job order by jobname")
         assert jobs == [
+            ("clearfloor-rates", "*/5 * * * *", "select public.publish_rates(240)"),
             ("clearfloor-retention", "* * * * *", "select public.delete_old_decisions(10000)"),
             ("clearfloor-sweep", "* * * * *", "select public.sweep_decisions(500, 600)"),
         ]
-        assert [database.rows(command) for *_, command in jobs] == [[(0,)], [(0,)]]
+        assert [database.rows(command) for *_, command in jobs] == [[(1,)], [(0,)], [(0,)]]
