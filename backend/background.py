@@ -9,6 +9,7 @@ from backend.api.parts import Parts
 from backend.dispatch.dispatcher import Dispatcher
 from backend.errors import StoreUnavailableError
 from backend.routing.catalogue import Catalogue
+from backend.routing.rate_snapshot import NO_RATES
 from backend.store import feedback, leases, retention
 from backend.store.catalogue import read_catalogue
 from backend.store.client import RecordError
@@ -27,7 +28,7 @@ async def refresh_catalogue(parts: Parts) -> None:
     """
     live = parts.live_catalogue
     known_version = live.current.version if live.current else None
-    known_rates = live.rates.id if live.rates else None
+    known_rates = live.current.rates.id if live.current else None
     try:
         state = await read_catalogue(parts.background_api, known_version, known_rates)
     except Exception as error:
@@ -38,9 +39,11 @@ async def refresh_catalogue(parts: Parts) -> None:
         raise
     live.problem = None
     parts.dispatcher.cooldowns.learn(state.cooldowns_seconds)
-    live.rates = state.rates or live.rates
+    catalogue = state.catalogue or live.current
+    if catalogue and (state.catalogue or state.rates):
+        known = live.current.rates if live.current else NO_RATES
+        live.current = catalogue.with_rates(state.rates or known)
     if state.catalogue:
-        live.current = state.catalogue
         _warn_of_uncallable(parts.dispatcher, state.catalogue)
 
 

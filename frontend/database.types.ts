@@ -568,15 +568,18 @@ export type Database = {
         Row: {
           description: string;
           name: string;
+          tier: string | null;
         };
         ComputedFields: never;
         Insert: {
           description?: string;
           name: string;
+          tier?: string | null;
         };
         Update: {
           description?: string;
           name?: string;
+          tier?: string | null;
         };
         Relationships: [];
       };

@@ -13,6 +13,8 @@ from backend.routing.catalogue import Candidate
 
 router = APIRouter()
 
+_DECIMALS = 6
+
 
 @router.get("/v1/models")
 async def list_models(request: Request) -> dict[str, Any]:
@@ -47,7 +49,8 @@ async def _models(request: Request) -> dict[str, dict[str, Any]]:
 def _model(name: str, candidates: list[Candidate]) -> dict[str, Any]:
     model: dict[str, Any] = {"id": name, "object": "model", "created": 0, "owned_by": "clearfloor"}
     if candidates:
-        qualities = dict(candidates[0].qualities)
+        estimates = candidates[0].estimates
+        qualities = {task: round(estimate.quality, _DECIMALS) for task, estimate in estimates.items()}
         model["clearfloor"] = {"qualities": qualities, "candidates": list(_described(candidates))}
     return model
 

@@ -10,24 +10,21 @@ from backend.api.identity import Identities
 from backend.dispatch.dispatcher import Dispatcher
 from backend.errors import StoreUnavailableError
 from backend.routing.catalogue import Catalogue
-from backend.routing.rate_snapshot import RateSnapshot
 from backend.settings import Settings
 from backend.store.client import RETRY_AFTER_SECONDS, DataApi
 
 
 @dataclass(slots=True)
 class LiveCatalogue:
-    """The catalogue as it was read last, and the rates with it.
+    """The catalogue as it was read last, with what was learned.
 
-    ``current`` is None before the first time, ``rates`` before any were published; ``problem`` is what keeps them from being
-    read now, in words for anybody; ``failed_at`` is when they last could not, or were to be read for the first time, in terms of
-    ``time.monotonic``.
+    ``current`` is None before the first time; ``problem`` is what keeps it from being read now, in words for anybody;
+    ``failed_at`` is when it last could not, or was to be read for the first time, in terms of ``time.monotonic``.
     """
 
     current: Catalogue | None = None
     problem: str | None = "the catalogue has not been read yet"
     failed_at: float = field(default_factory=time.monotonic)
-    rates: RateSnapshot | None = None
 
 
 @dataclass(frozen=True, slots=True)

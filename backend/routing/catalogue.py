@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Self
 from uuid import UUID
 
-from backend.routing.quality import GENERAL_TASK, NO_RATES, Estimate, RateSnapshot, mixed, model_estimates
+from backend.routing.quality import GENERAL_TASK, Estimate, Published, mixed, model_estimates
+from backend.routing.rate_snapshot import NO_RATES, RateSnapshot
 from backend.routing.request import Posterior
 
 # The mean answer is far shorter than its limit: a guess for task classes of which no answers' lengths are known.
@@ -115,8 +116,8 @@ class Candidate:
     media_tokens: Mapping[str, int]
     capabilities: frozenset[str]
     price: Price
-    qualities: Mapping[str, float]
-    estimates: Mapping[str, Estimate]
+    published: Published
+    estimates: Mapping[str, Estimate] = field(default_factory=dict)
 
     def estimate(self, classes: Posterior) -> Estimate | None:
         """Return the expected quality of a request that may be in these classes; None: nothing is known of the model."""
@@ -126,8 +127,8 @@ class Candidate:
         return mixed([(self.estimates.get(task, general), probability) for task, probability in classes])
 
     @classmethod
-    def from_record(cls, record: Mapping[str, Any], estimates: Mapping[str, Estimate]) -> Self:
-        """Build a candidate from its entry in a catalogue snapshot, with what is expected of its model."""
+    def from_record(cls, record: Mapping[str, Any]) -> Self:
+        """Build a candidate from its entry in a catalogue snapshot; what is expected of its model is not in it."""
         price = record["price"]
         return cls(
             id=UUID(record["id"]),
@@ -146,8 +147,9 @@ class Candidate:
             media_tokens={kind: record[f"max_{kind}_tokens"] or 0 for kind in MEDIA},
             capabilities=frozenset(record["capabilities"]),
             price=Price(UUID(price["id"]), tuple(PriceTier.from_record(tier) for tier in price["tiers"])),
-            qualities={task: float(quality) for task, quality in record["qualities"].items()},
-            estimates=estimates,
+            published=Published(
+                {task: float(quality) for task, quality in record["qualities"].items()}, record.get("tier")
+            ),
         )
 
 
@@ -164,9 +166,16 @@ class Catalogue:
         cls, version: int, records: Sequence[Mapping[str, Any]], rates: RateSnapshot = NO_RATES
     ) -> Self:
         """Build a catalogue from a snapshot's content and the rates that were learned."""
-        estimates = model_estimates(records, rates)
-        candidates = tuple(Candidate.from_record(record, estimates[record["model"]]) for record in records)
-        return cls(version, candidates, rates)
+        return cls(version, tuple(Candidate.from_record(record) for record in records), rates).with_rates(
+            rates
+        )
+
+    def with_rates(self, rates: RateSnapshot) -> Self:
+        """Return this catalogue with other rates."""
+        models = {candidate.model: candidate.published for candidate in self.candidates}
+        estimates = model_estimates(models, rates)
+        candidates = tuple(replace(c, estimates=estimates[c.model]) for c in self.candidates)
+        return replace(self, candidates=candidates, rates=rates)
 
     def output_tokens(self, classes: Posterior) -> int:
         """Return how many tokens the mean answer has to a request that may be in these classes."""

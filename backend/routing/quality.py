@@ -6,11 +6,11 @@ which nothing is published, nor of its tier, has no estimate: it clears no floor
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from statistics import fmean
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 from backend.routing.beta import lower_quantile
+from backend.routing.rate_snapshot import RateSnapshot
 
 GENERAL_TASK = "general"
 # Of the bound that a strict floor is held against: nine of ten rates that look like this one are above it.
@@ -34,23 +34,11 @@ class Estimate(NamedTuple):
         return cls(quality, min(lower_quantile(1 - CONFIDENCE, alpha, strength + trials - alpha), quality))
 
 
-@dataclass(frozen=True, slots=True)
-class RateSnapshot:
-    """What was learned up to a moment. ``id`` None: nothing was yet.
+class Published(NamedTuple):
+    """What is published of a model: its qualities by task class, 0 to 1, and the tier that it belongs to, if it is known."""
 
-    Attributes:
-        learned: successes and trials by model and task class.
-        output_tokens: the mean length of an answer by task class, in tokens.
-        prior_strength: how many answers a published figure counts for.
-    """
-
-    id: int | None = None
-    prior_strength: float = 12.0
-    learned: Mapping[str, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
-    output_tokens: Mapping[str, float] = field(default_factory=dict)
-
-
-NO_RATES = RateSnapshot()
+    qualities: Mapping[str, float]
+    tier: str | None
 
 
 def mixed(parts: Sequence[tuple[Estimate, float]]) -> Estimate:
@@ -60,51 +48,45 @@ def mixed(parts: Sequence[tuple[Estimate, float]]) -> Estimate:
     return Estimate(sum([e.quality * p for e, p in parts]), sum([e.bound * p for e, p in parts]))
 
 
-def model_estimates(
-    records: Sequence[Mapping[str, Any]], rates: RateSnapshot
-) -> dict[str, dict[str, Estimate]]:
-    """Return the estimates of each model by task class, from the entries of a catalogue snapshot and what was learned.
+def model_estimates(models: Mapping[str, Published], rates: RateSnapshot) -> dict[str, dict[str, Estimate]]:
+    """Return the estimates of each model by task class, from what is published and what was learned.
 
     A model that has any has one for ``GENERAL_TASK``, which stands for the classes of which nothing more is known.
     """
-    models = {record["model"]: record for record in records}
-    means = {name: _published_mean(record["qualities"]) for name, record in models.items()}
+    means = {name: _published_mean(model.qualities) for name, model in models.items()}
     return {
-        name: _estimates(
-            record["qualities"], _mean_of(name, models, means), rates.learned.get(name, {}), rates
-        )
-        for name, record in models.items()
+        name: _estimates(model.qualities, _mean_of(model, means[name], models, means), name, rates)
+        for name, model in models.items()
     }
 
 
 def _published_mean(qualities: Mapping[str, float]) -> float | None:
     if GENERAL_TASK in qualities:
-        return float(qualities[GENERAL_TASK])
-    return fmean([float(qualities[task]) for task in sorted(qualities)]) if qualities else None
+        return qualities[GENERAL_TASK]
+    return fmean([qualities[task] for task in sorted(qualities)]) if qualities else None
 
 
 def _mean_of(
-    name: str, models: Mapping[str, Mapping[str, Any]], means: Mapping[str, float | None]
+    model: Published,
+    own: float | None,
+    models: Mapping[str, Published],
+    means: Mapping[str, float | None],
 ) -> float | None:
-    tier = models[name].get("tier")
-    if means[name] is not None or tier is None:
-        return means[name]
-    peers = [means[peer] for peer in sorted(models) if models[peer].get("tier") == tier]
+    if own is not None or model.tier is None:
+        return own
+    peers = [means[name] for name in sorted(models) if models[name].tier == model.tier]
     known = [mean for mean in peers if mean is not None]
     return fmean(known) if known else None
 
 
 def _estimates(
-    qualities: Mapping[str, float],
-    mean: float | None,
-    learned: Mapping[str, tuple[float, float]],
-    rates: RateSnapshot,
+    qualities: Mapping[str, float], mean: float | None, name: str, rates: RateSnapshot
 ) -> dict[str, Estimate]:
     if mean is None:
         return {}
+    learned = rates.learned.get(name, {})
     estimates = {}
     for task in sorted({GENERAL_TASK, *qualities, *learned}):
         successes, trials = learned.get(task, (0.0, 0.0))
-        prior = float(qualities.get(task, mean))
-        estimates[task] = Estimate.of_rate(prior, rates.prior_strength, successes, trials)
+        estimates[task] = Estimate.of_rate(qualities.get(task, mean), rates.prior_strength, successes, trials)
     return estimates

@@ -1,7 +1,7 @@
 """What was learned from feedback and from answers, as it was published: an immutable snapshot with an id."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 
@@ -10,16 +10,16 @@ class RateSnapshot:
     """Rates and lengths of answers, by task class.
 
     Attributes:
-        id: what a decision records, so that it can be computed again.
+        id: what a decision records, so that it can be computed again. None: nothing was published yet.
         prior_strength: how many trials the quality that the catalogue has is worth.
         learned: sums of feedback by model and task class: successes, and the trials they are of.
         output_tokens: how long an answer is on average, by task class.
     """
 
-    id: int
-    prior_strength: float
-    learned: Mapping[str, Mapping[str, tuple[float, float]]]
-    output_tokens: Mapping[str, float]
+    id: int | None = None
+    prior_strength: float = 12.0
+    learned: Mapping[str, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
+    output_tokens: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def from_record(cls, snapshot_id: int, record: Mapping[str, Any]) -> Self:
@@ -35,3 +35,6 @@ class RateSnapshot:
             },
             output_tokens={task: float(tokens) for task, tokens in record["output_tokens"].items()},
         )
+
+
+NO_RATES = RateSnapshot()

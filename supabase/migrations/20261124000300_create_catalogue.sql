@@ -37,11 +37,14 @@ comment on column public.providers.refused_fields is
 
 create table public.models (
     name text primary key constraint models_name_check check (name ~ '^[!-~]{1,200}$' and name !~ '^auto($|:)'),
-    description text not null default ''
+    description text not null default '',
+    tier text constraint models_tier_check check (tier ~ '^[a-z][a-z0-9_]{0,40}$')
 );
 
 comment on table public.models is 'What a caller can ask for, independent of who runs it. Backend only.';
 comment on column public.models.name is 'Printable ASCII: it stands in response headers.';
+comment on column public.models.tier is
+'What it belongs to, such as `small` or `frontier`: a model without a published quality is taken for the mean of its tier.';
 
 create table public.candidates (
     id uuid primary key,

@@ -75,10 +75,12 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
         'max_audio_tokens', candidate.max_audio_tokens,
         'capabilities', candidate.capabilities,
         'price', jsonb_build_object('id', price.id, 'tiers', price.tiers),
+        'tier', model.tier,
         'qualities', quality.by_task
     ) order by candidate.id), '[]')
     from public.candidates as candidate
     inner join public.providers as provider on candidate.provider = provider.name and provider.enabled
+    inner join public.models as model on candidate.model = model.name
     inner join lateral (
         select price.*
         from public.prices as price

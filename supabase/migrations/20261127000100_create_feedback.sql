@@ -120,7 +120,7 @@ begin
     return query
         select likely.pair ->> 0, (likely.pair ->> 1)::double precision
         from jsonb_array_elements(coalesce(
-            nullif(decision.routing_request -> 'posterior', 'null'), jsonb_build_array(jsonb_build_array(decision.task, 1))
+            nullif(decision.routing_request -> 'posterior', '[]'), jsonb_build_array(jsonb_build_array(decision.task, 1))
         )) as likely (pair);
 end
 $$;

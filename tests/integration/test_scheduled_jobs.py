@@ -1,4 +1,4 @@
-"""pg_cron sweeps, deletes what is too old and publishes rates where it is there. It cannot be installed here: a stand-in notes what it is told."""
+"""What the migrations schedule where pg_cron is there. It cannot be installed here: a stand-in notes what it is told."""
 
 from pathlib import Path
 

@@ -92,8 +92,9 @@ async def test_published_rates_are_read_once(gateway: Gateway) -> None:
     seen = []
     for _ in range(4):
         await refresh_catalogue(parts)
-        seen.append(parts.live_catalogue.rates)
-    assert [rates and rates.id for rates in seen] == [None, 3, 3, 4]
+        assert parts.live_catalogue.current
+        seen.append(parts.live_catalogue.current.rates)
+    assert [rates.id for rates in seen] == [None, 3, 3, 4]
     assert seen[-1] == RateSnapshot(4, 12.0, {"small": {"code": (4.5, 9.0)}}, {"code": 250.0})
     asked = [parameters["known_rates"] for _, parameters in gateway.postgrest.calls]
     assert asked == [None, None, 3, 3]

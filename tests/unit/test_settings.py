@@ -6,6 +6,7 @@ import jwt
 import pytest
 from cryptography.fernet import Fernet
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 
 from backend.cli import main
 from backend.settings import Settings, provider_key
@@ -216,11 +217,18 @@ def test_a_provider_key_is_read_from_the_variable_that_the_catalogue_names(
     assert provider_key(None) is None
 
 
+def shown_default(field: FieldInfo) -> str:
+    """Return what the document says of a default."""
+    if field.is_required():
+        return "needed"
+    return "none" if field.default in (None, "") else str(field.default)
+
+
 def test_the_document_is_the_list() -> None:
     """Variable, default and purpose: row by row, in order, in the same words."""
     rows = [line for line in DOCUMENT.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
     assert rows == [
         f"| `{field.validation_alias or f'CLEARFLOOR_{name.upper()}'}` "
-        f"| {'needed' if field.is_required() else 'none' if field.default in (None, '') else field.default} | {field.description} |"
+        f"| {shown_default(field)} | {field.description} |"
         for name, field in Settings.model_fields.items()
     ]

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backend.routing.beta import distribution, lower_quantile
-from backend.routing.quality import CONFIDENCE, Estimate, RateSnapshot, mixed, model_estimates
-from tests.unit.samples import candidate
+from backend.routing.quality import CONFIDENCE, Estimate, Published, mixed, model_estimates
+from backend.routing.rate_snapshot import RateSnapshot
 
 STRENGTH = RateSnapshot().prior_strength
 
@@ -17,8 +17,8 @@ def qualities(
     published: dict[str, float], rates: RateSnapshot, task: str = "code", tier: str | None = None
 ) -> float | None:
     """Return the quality that is expected of a model in a class, or in general, where it has none of its own."""
-    peer = candidate("peer", qualities={"general": 0.6}, tier="large")
-    estimates = model_estimates([candidate("m", qualities=published, tier=tier), peer], rates)["m"]
+    models = {"m": Published(published, tier), "peer": Published({"general": 0.6}, "large")}
+    estimates = model_estimates(models, rates)["m"]
     found = estimates.get(task) or estimates.get("general")
     return found and found.quality
 
@@ -40,8 +40,7 @@ def test_feedback_moves_a_rate_as_far_as_there_is_of_it() -> None:
     assert qualities({"general": 0.8}, rates) == pytest.approx(0.4)
     assert qualities({"general": 0.8}, rates, "chat") == 0.8
     assert (
-        model_estimates([candidate("peer", qualities={"general": 0.8})], rates)["peer"]["general"].quality
-        == 0.8
+        model_estimates({"peer": Published({"general": 0.8}, None)}, rates)["peer"]["general"].quality == 0.8
     )
     many = RateSnapshot(learned={"m": {"code": (900.0, 1000.0)}})
     assert qualities({"general": 0.1}, many) == pytest.approx(901.2 / 1012)

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backend.routing.catalogue import Catalogue
-from backend.routing.quality import RateSnapshot
 from backend.routing.rank import Scored, rank
+from backend.routing.rate_snapshot import RateSnapshot
 from backend.routing.request import RoutingRequest
 from tests.unit.samples import PRICE_CLASSES, candidate, tier
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from backend.ids import uuid7
 from backend.routing.catalogue import TYPICAL_OUTPUT_TOKENS, Catalogue
-from backend.routing.quality import RateSnapshot
 from backend.routing.rank import rank
+from backend.routing.rate_snapshot import RateSnapshot
 from backend.routing.request import RoutingRequest
 from tests.unit.samples import PRICE_CLASSES, candidate, catalogue, routing_request, tier
 
