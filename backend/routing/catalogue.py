@@ -180,7 +180,7 @@ class Catalogue:
     def output_tokens(self, classes: Posterior) -> int:
         """Return how many tokens the mean answer has to a request that may be in these classes."""
         known = self.rates.output_tokens
-        return math.ceil(sum([known.get(task, TYPICAL_OUTPUT_TOKENS) * p for task, p in classes]))
+        return math.ceil(math.fsum(known.get(task, TYPICAL_OUTPUT_TOKENS) * p for task, p in classes))
 
     @cached_property
     def tasks(self) -> frozenset[str]:

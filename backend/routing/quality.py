@@ -1,11 +1,12 @@
 """How good a model is expected to be at a request: rates of success per task class, learned on top of published figures.
 
 A rate is a Beta distribution. Its prior is as strong as ``RateSnapshot.prior_strength`` answers at the figure published for
-the class, or else at the model's mean, or else at that of its tier; what was learned from feedback is added. A model of
-which nothing is published, nor of its tier, has no estimate: it clears no floor.
+the class, or else at the model's mean, published and learned, or else at that of its tier; what was learned of the class is
+added. A model of which nothing is published, nor of its tier, has no estimate: it clears no floor.
 """
 
 from collections.abc import Mapping, Sequence
+from math import fsum
 from statistics import fmean
 from typing import NamedTuple, Self
 
@@ -15,6 +16,8 @@ from backend.routing.rate_snapshot import RateSnapshot
 GENERAL_TASK = "general"
 # Of the bound that a strict floor is held against: nine of ten rates that look like this one are above it.
 CONFIDENCE = 0.9
+# No figure is so sure that its bound says nothing.
+_LEAST_SURE = 0.01
 
 
 class Estimate(NamedTuple):
@@ -29,8 +32,8 @@ class Estimate(NamedTuple):
 
         Without any it is the prior itself, to the last bit: a published 0.7 clears a floor of 0.7.
         """
-        quality = min(max(prior + (successes - prior * trials) / (strength + trials), 0.0), 1.0)
-        alpha = quality * (strength + trials)
+        quality = _shrunk(prior, strength, successes, trials)
+        alpha = min(max(quality, _LEAST_SURE), 1 - _LEAST_SURE) * (strength + trials)
         return cls(quality, min(lower_quantile(1 - CONFIDENCE, alpha, strength + trials - alpha), quality))
 
 
@@ -42,10 +45,13 @@ class Published(NamedTuple):
 
 
 def mixed(parts: Sequence[tuple[Estimate, float]]) -> Estimate:
-    """Return the estimate of a request that is in several classes, each with its probability, summed in this order."""
+    """Return the estimate of a request that is in several classes, each with its probability.
+
+    Sums are rounded once, so that no order changes them. The bound errs on the low side: not all classes are at their worst.
+    """
     if len(parts) == 1:
         return parts[0][0]
-    return Estimate(sum([e.quality * p for e, p in parts]), sum([e.bound * p for e, p in parts]))
+    return Estimate(fsum([e.quality * p for e, p in parts]), fsum([e.bound * p for e, p in parts]))
 
 
 def model_estimates(models: Mapping[str, Published], rates: RateSnapshot) -> dict[str, dict[str, Estimate]]:
@@ -85,8 +91,20 @@ def _estimates(
     if mean is None:
         return {}
     learned = rates.learned.get(name, {})
-    estimates = {}
-    for task in sorted({GENERAL_TASK, *qualities, *learned}):
-        successes, trials = learned.get(task, (0.0, 0.0))
-        estimates[task] = Estimate.of_rate(qualities.get(task, mean), rates.prior_strength, successes, trials)
-    return estimates
+    strength = rates.prior_strength
+
+    def estimate(task: str) -> Estimate:
+        # What was learned of the class itself counts once: not in its prior, too.
+        others = [sums for other, sums in learned.items() if other != task]
+        elsewhere = _shrunk(
+            mean, strength, fsum(sums[0] for sums in others), fsum(sums[1] for sums in others)
+        )
+        # The general figure is the model's mean, which is what it has shown, too.
+        prior = elsewhere if task == GENERAL_TASK else qualities.get(task, elsewhere)
+        return Estimate.of_rate(prior, strength, *learned.get(task, (0.0, 0.0)))
+
+    return {task: estimate(task) for task in {GENERAL_TASK, *qualities, *learned}}
+
+
+def _shrunk(prior: float, strength: float, successes: float, trials: float) -> float:
+    return min(max(prior + (successes - prior * trials) / (strength + trials), 0.0), 1.0)

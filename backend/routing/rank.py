@@ -3,7 +3,7 @@
 Where none clears and the caller takes the best there is, that comes first instead: ``min(quality, floor)`` less what its
 expected cost weighs. Of those that clear, which reach the floor alike, that is the cheapest again: so it is one rule.
 
-Costs are integers; qualities are sums in the order of the request's classes. So the same inputs give the same ranking, bit
+Costs are integers; qualities are sums that are rounded once. So the same inputs give the same ranking, bit
 for bit. What happens in dispatch is no input: failures and cooldowns make dispatch skip a candidate, never re-rank.
 """
 

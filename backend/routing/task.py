@@ -11,7 +11,7 @@ A class of which nothing is known of a model falls back to its ``general`` one.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -35,7 +35,7 @@ class TaskClassifier(Protocol):
     @property
     def classes(self) -> tuple[str, ...]: ...  # noqa: D102
 
-    def posterior(self, texts: Iterable[str]) -> Posterior:
+    def posterior(self, texts: Sequence[str]) -> Mapping[str, float]:
         """Return the classes that are probable, the most probable first, with probabilities that sum to 1."""
 
 
@@ -70,5 +70,5 @@ class Tasks:
             return Found("code")
         if self.classifier is None:
             return Found("chat")
-        posterior = self.classifier.posterior(texts)
+        posterior = tuple(self.classifier.posterior(texts).items())
         return Found(posterior[0][0], posterior, self.classifier.digest)

@@ -38,7 +38,9 @@ def test_feedback_moves_a_rate_as_far_as_there_is_of_it() -> None:
     """Twelve answers weigh as much as the published figure; other classes and models stay as they are."""
     rates = RateSnapshot(learned={"m": {"code": (0.0, STRENGTH)}})
     assert qualities({"general": 0.8}, rates) == pytest.approx(0.4)
-    assert qualities({"general": 0.8}, rates, "chat") == 0.8
+    assert qualities({"general": 0.8, "chat": 0.7}, rates, "chat") == 0.7
+    # Of a class of which nothing is said the mean is expected, and that has moved.
+    assert qualities({"general": 0.8}, rates, "law") == pytest.approx(0.4)
     assert (
         model_estimates({"peer": Published({"general": 0.8}, None)}, rates)["peer"]["general"].quality == 0.8
     )
@@ -92,9 +94,11 @@ def test_a_quantile_is_where_the_distribution_has_its_probability(
 
 
 def test_no_doubt_is_left_by_nothing() -> None:
-    """A figure of 0 or 1 that nothing has contradicted yet."""
+    """A figure of 0 is as low as can be; one of 1 may yet turn out to be less."""
     assert Estimate.of_rate(0.0, STRENGTH) == (0.0, 0.0)
-    assert Estimate.of_rate(1.0, STRENGTH) == (1.0, 1.0)
+    certain = Estimate.of_rate(1.0, STRENGTH)
+    assert certain.quality == 1.0
+    assert 0.9 < certain.bound < 1
 
 
 def test_a_request_in_several_classes_has_the_mean_of_them() -> None:

@@ -1,12 +1,11 @@
 """The task class that a plain rule finds."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backend.routing.request import Posterior
 from backend.routing.task import CODE, LONG_CONTEXT_BYTES, RULE_TASKS, Found, Tasks
 
 
@@ -19,10 +18,10 @@ class Scripted:
     def __init__(self) -> None:
         self.read: list[str] = []
 
-    def posterior(self, texts: Iterable[str]) -> Posterior:
+    def posterior(self, texts: Sequence[str]) -> Mapping[str, float]:
         """Return that."""
         self.read += texts
-        return (("law", 0.75), ("mathematics", 0.25))
+        return {"law": 0.75, "mathematics": 0.25}
 
 
 def classify(texts: list[str], text_bytes: int, *, offers_tools: bool) -> str:
