@@ -411,7 +411,7 @@ async def test_a_refused_higher_reservation_ends_the_failover(gateway: Gateway) 
 @pytest.mark.usefixtures("waits")
 async def test_a_record_that_is_away_means_no_call() -> None:
     """503 with a time to come back; never an unrecorded call."""
-    gateway = Gateway(store_retry_seconds=0.001, completion_wait_seconds=0.001)
+    gateway = Gateway(store_retry_seconds=0.1, completion_wait_seconds=0.001)
     gateway.postgrest.is_away = True
     gateway.script_each(POOL, answered(), answered(), answered())
     error = await failure(gateway)
@@ -423,7 +423,7 @@ async def test_a_record_that_is_away_means_no_call() -> None:
 @pytest.mark.usefixtures("waits")
 async def test_an_opening_that_was_not_answered_is_undone_when_the_record_is_back() -> None:
     """It may have been written, or be on its way still: it is opened for certain, then completed without a call."""
-    gateway = Gateway(store_retry_seconds=0.001)
+    gateway = Gateway(store_retry_seconds=0.1)
     gateway.script_each(POOL, answered(), answered(), answered())
     gateway.postgrest.scripts["insert_decisions"] = [httpx.ReadTimeout("no answer")] * 100_000
     with pytest.raises(StoreUnavailableError):
@@ -523,7 +523,7 @@ async def test_a_request_that_is_broken_off_while_it_is_opened_is_undone() -> No
 @pytest.mark.usefixtures("waits")
 async def test_a_record_that_goes_away_between_two_attempts_gets_the_first_one_later() -> None:
     """The next candidate is not called; what was called is completed as soon as the record is back."""
-    gateway = Gateway(store_retry_seconds=0.001)
+    gateway = Gateway(store_retry_seconds=0.1)
     gateway.script_each(POOL, refused(500), answered(), answered())
     gateway.postgrest.scripts["insert_attempts"] = [httpx.ConnectError("away")] * 100_000
     with pytest.raises(StoreUnavailableError) as raised:
@@ -539,7 +539,7 @@ async def test_a_record_that_goes_away_between_two_attempts_gets_the_first_one_l
 @pytest.mark.usefixtures("waits")
 async def test_a_failover_that_was_not_answered_is_undone_when_the_record_is_back() -> None:
     """Its attempt may have been written, and must not be taken for one that was made."""
-    gateway = Gateway(store_retry_seconds=0.001)
+    gateway = Gateway(store_retry_seconds=0.1)
     gateway.script_each(POOL, refused(500), answered(), answered())
     gateway.postgrest.scripts["insert_attempts"] = [httpx.ReadTimeout("no answer")] * 100_000
     with pytest.raises(StoreUnavailableError):
