@@ -53,7 +53,7 @@ $$;
 create function pg_temp.sums(model text default 'pgtap') returns text [] language sql as $$
     select array(
         select concat_ws(' ', task, round(successes::numeric, 4), round(trials::numeric, 4)) from public.quality_sums
-        where quality_sums.model = sums.model and trials > 0 order by task
+        where quality_sums.model = sums.model and task <> 'general' order by task
     )
 $$;
 

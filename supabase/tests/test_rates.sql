@@ -11,10 +11,10 @@ create function pg_temp.newest() returns public.rate_snapshots language sql as $
 $$;
 
 insert into public.quality_sums values
-('good', 'code', 9, 10, '2026-01-01'), ('good', 'math', 1.0000004, 3, '2026-01-29'), ('good', 'gone', 0.01, 0.0199, '2026-01-01'),
+('good', 'code', 9, 10, '2026-01-01'), ('good', 'math', 1.0000004, 3.0000004, '2026-01-29'), ('good', 'gone', 0.01, 0.0199, '2026-01-01'),
 ('bad', 'code', 0, 2, '2026-01-01');
 select is(
-    private.learned_rates('2026-01-29'), '{"good": {"code": [4.5, 5], "math": [1, 3]}, "bad": {"code": [0, 1]}}',
+    private.learned_rates('2026-01-29')::text, '{"bad": {"code": [0, 1]}, "good": {"code": [4.5, 5], "math": [1, 3]}}',
     'what was learned is told as it counts at that moment, rounded, without what has faded away'
 );
 select is(
@@ -92,14 +92,14 @@ select is_empty($$select from plan_of_sample where line ~ 'Seq Scan|Hash Join|Me
 
 -- Publishing.
 update public.learning set sampled_attempts = 0;
-insert into public.quality_sums values ('good', 'code', 9, 10, now());
+insert into public.quality_sums values ('good', 'code', 9, 10, date_trunc('day', now(), 'UTC'));
 create temp table first as select public.publish_rates() as id;
 select is((pg_temp.newest()).id, (select id from first), 'what is published is the newest');
-select is((pg_temp.newest()).content, '{"learned": {"good": {"code": [9, 10]}}, "output_tokens": {}}', 'with what was learned');
+select is((pg_temp.newest()).content, '{"learned": {"good": {"code": [9, 10]}}, "output_tokens": {}}', 'with what was learned, as it counted when the day began');
 select is((pg_temp.newest()).prior_strength, 12::double precision, 'and what the prior was worth');
 select is(public.publish_rates(), (select id from first), 'what is the same is not published again');
-update public.quality_sums set decayed_to = decayed_to + interval '1 second';
-select is(public.publish_rates(), (select id from first), 'nor for the time that goes by within a day');
+update public.quality_sums set decayed_to = now();
+select is(public.publish_rates(), (select id from first), 'nor for what counts since a moment of the day');
 update public.quality_sums set trials = 11;
 select is(public.publish_rates(3600), (select id from first), 'nor if the newest is younger than is asked for');
 select ok(public.publish_rates() > (select id from first), 'what has changed is');
