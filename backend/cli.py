@@ -41,6 +41,7 @@ _COMMANDS = {
     "policies": _Command(
         "find policies that call a function for each row", "backend.policies.command:main", "policies,stack"
     ),
+    "replay": _Command("compute recorded decisions again", "backend.replay.command:main", "stack"),
     "demo": _Command("a guided tour of what `up` started", "backend.demo.tour:main"),
 }
 

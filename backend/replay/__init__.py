@@ -1,0 +1,1 @@
+"""`clearfloor replay`: recorded decisions computed again, by the catalogue that they had or by another."""

@@ -1,0 +1,82 @@
+"""Recorded decisions and catalogues, read from the database."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import psycopg
+
+from backend.ids import earliest_uuid7
+from backend.replay.decision import Decision, read_catalogue
+from backend.routing.catalogue import Catalogue
+
+# Some hundred candidates a ranking: a page is a few megabytes.
+PAGE_DECISIONS = 200
+STATEMENT_TIMEOUT_MILLISECONDS = 60_000
+# It has the number of a snapshot only once a backend has routed by it.
+CURRENT_VERSION = 0
+
+_PAGE = """
+    select id, catalogue_version, routing_request, candidates
+    from public.routing_outcomes
+    where id >= %(earliest)s and (%(before)s::uuid is null or id < %(before)s)
+    order by id desc
+    limit %(most)s
+"""
+_ONE = "select id, catalogue_version, routing_request, candidates from public.routing_outcomes where id = %s"
+_SNAPSHOT = "select content from public.catalogue_snapshots where version = %s"
+_CURRENT = "select private.current_catalogue()"
+
+
+def read_decisions(connection: psycopg.Connection, since: datetime, most: int) -> Iterator[Decision]:
+    """Yield the decisions made since then, the newest first, and no more than ``most`` of them."""
+    before = None
+    while most > 0:
+        limits = {"earliest": earliest_uuid7(since), "before": before, "most": min(most, PAGE_DECISIONS)}
+        page = [Decision(*row) for row in connection.execute(_PAGE, limits)]
+        if not page:
+            return
+        yield from page
+        most -= len(page)
+        before = page[-1].id
+
+
+def read_decision(connection: psycopg.Connection, decision_id: UUID) -> list[Decision]:
+    """Return one decision, or none where there is no such one."""
+    return [Decision(*row) for row in connection.execute(_ONE, [decision_id])]
+
+
+def read_current_catalogue(connection: psycopg.Connection) -> Catalogue:
+    """Return the catalogue by which a request would be routed now.
+
+    Raises:
+        NotRecomputableError: it is of another version than this one.
+    """
+    return read_catalogue(CURRENT_VERSION, _content(connection.execute(_CURRENT)))
+
+
+class Snapshots:
+    """The catalogues of recorded decisions, each read once."""
+
+    def __init__(self, connection: psycopg.Connection) -> None:
+        self._connection = connection
+        self._read: dict[int, Catalogue] = {}
+
+    def of(self, decision: Decision) -> Catalogue:
+        """Return the catalogue by which a decision was made.
+
+        Raises:
+            NotRecomputableError: it is of another version than this one.
+        """
+        version = decision.catalogue_version
+        if version not in self._read:
+            self._read[version] = read_catalogue(
+                version, _content(self._connection.execute(_SNAPSHOT, [version]))
+            )
+        return self._read[version]
+
+
+def _content(rows: psycopg.Cursor[Any]) -> list[dict[str, Any]]:
+    content: list[dict[str, Any]] = rows.fetchall()[0][0]
+    return content
