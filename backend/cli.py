@@ -38,6 +38,11 @@ _COMMANDS = {
     "prices": _Command(
         "compare prices with a library's, and write them", "backend.prices.command:main", "prices,stack"
     ),
+    "catalogue": _Command(
+        "compare models and their qualities with a library's, and write them",
+        "backend.catalogue.command:main",
+        "catalogue,prices,stack",
+    ),
     "policies": _Command(
         "find policies that call a function for each row", "backend.policies.command:main", "policies,stack"
     ),
