@@ -24,7 +24,7 @@ _CANDIDATES = """
         candidate.id, candidate.provider, provider.base_url, candidate.model, candidate.upstream_model,
         candidate.context_window_tokens, candidate.max_output_tokens, candidate.capabilities, candidate.enabled
     from public.candidates as candidate
-    inner join public.providers as provider on candidate.provider = provider.name and provider.enabled
+    inner join public.providers as provider on candidate.provider = provider.name
     where %(provider)s::text is null or candidate.provider = %(provider)s
     order by candidate.provider, candidate.model
 """
@@ -63,7 +63,7 @@ def read_providers(connection: psycopg.Connection, provider: str | None) -> list
 
 
 def read_candidates(connection: psycopg.Connection, provider: str | None) -> list[Candidate]:
-    """Return the candidates, disabled ones too, of an enabled provider or of all of them."""
+    """Return the candidates, disabled ones too, of a provider or of all."""
     rows = connection.execute(_CANDIDATES, {"provider": provider})
     return [
         Candidate(

@@ -185,6 +185,18 @@ def test_a_new_model_may_have_a_name_of_its_own(shop: Shop, capsys: pytest.Captu
     assert shop.content()["candidates"] == added
 
 
+def test_a_second_provider_runs_a_model_that_is_there(shop: Shop) -> None:
+    """What the catalogue says of the model stays; both names are names of one published model."""
+    shop.rows.insert("models", name="small", description="our small one")
+    assert shop.add("--model", MODEL, "--as", "small") == 0
+    qualities = shop.content()["model_qualities"]
+    shop.provider = shop.rows.provider("https://openrouter.ai/api/v1")
+    assert shop.add("--model", f"openai/{MODEL}", "--as", "small") == 0
+    assert shop.row("small")["upstream_model"] == f"openai/{MODEL}"
+    assert [row["description"] for row in shop.content()["models"]] == ["our small one"]
+    assert shop.content()["model_qualities"] == qualities
+
+
 def test_models_are_added_all_or_none(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
     """One that is not there, or is not for chats, keeps the others from being added, too."""
     for bad, why in (

@@ -17,7 +17,10 @@ from backend.stack.stack import Stack
 from tests.support.commands import limited_url, one_line
 from tests.support.databases import Database, gateway_database, new_database
 from tests.support.recorded import RecordedDecisions
+from tests.support.scene import Scene
 from tests.support.tenant import Candidate, Rows
+
+TOOL = {"type": "function", "function": {"name": "look", "parameters": {}}}
 
 
 class World:
@@ -71,6 +74,21 @@ def test_recorded_decisions_are_equal_though_the_catalogue_has_changed(
     world.decisions.open()
     assert world.run() == 0
     assert capsys.readouterr().out == "2 decisions: 2 equal, 0 differ, 0 cannot be computed\n"
+
+
+async def test_what_a_backend_has_decided_is_computed_again_to_the_last_bit(
+    scene: Scene, stack: Stack, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An answer, a failure and a refusal, by the record that PostgREST wrote."""
+    first, _ = await scene.offer(2)
+    await scene.script(first, {"kind": "status", "status": 500})
+    for fields in ({}, {"max_tokens": 7, "tools": [TOOL]}, {"clearfloor": {"floor": 0.99}}):
+        await scene.chat(**fields)
+    decisions = scene.decisions()
+    assert {decision["outcome_status"] for decision in decisions} == {"succeeded", "rejected_no_candidate"}
+    for decision in decisions:
+        assert cli.main(["replay", stack.endpoints.database_url, "--decision", str(decision["id"])]) == 0
+        assert capsys.readouterr().out == "1 decisions: 1 equal, 0 differ, 0 cannot be computed\n"
 
 
 def test_a_forged_decision_differs_and_an_unreadable_one_cannot_be_told(
