@@ -6,7 +6,7 @@ from itertools import zip_longest
 from typing import Generic, NamedTuple, TypeVar
 from uuid import UUID
 
-from backend.replay.decision import Choice, Decision, Entry, NotRecomputableError, recompute
+from backend.replay.decision import Choice, Decision, Entry, NotRecomputableError, as_recorded, recompute
 from backend.routing.catalogue import Catalogue
 
 Difference = TypeVar("Difference")
@@ -52,7 +52,7 @@ def replay(decisions: Iterable[Decision], catalogue_of: CatalogueOf) -> Compared
     """Compute decisions again by the catalogues that they had, and compare their whole rankings with the record."""
 
     def differs(decision: Decision) -> Finding | None:
-        told = _difference(decision.ranking, recompute(decision, catalogue_of(decision)))
+        told = _difference(decision.ranking, as_recorded(recompute(decision, catalogue_of(decision))))
         return Finding(decision.id, told) if told else None
 
     return _compare(decisions, differs)

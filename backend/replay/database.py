@@ -10,6 +10,7 @@ import psycopg
 from backend.ids import earliest_uuid7
 from backend.replay.decision import Decision, read_catalogue
 from backend.routing.catalogue import Catalogue
+from backend.routing.rate_snapshot import NO_RATES, RateSnapshot
 
 # Some hundred candidates a ranking: a page is a few megabytes.
 PAGE_DECISIONS = 200
@@ -27,6 +28,8 @@ _PAGE = """
 _ONE = "select id, catalogue_version, routing_request, candidates from public.routing_outcomes where id = %s"
 _SNAPSHOT = "select content from public.catalogue_snapshots where version = %s"
 _CURRENT = "select private.current_catalogue()"
+_RATES = "select id, prior_strength, content from public.rate_snapshots where id = %s"
+_NEWEST_RATES = "select id, prior_strength, content from public.rate_snapshots order by id desc limit 1"
 
 
 def read_decisions(connection: psycopg.Connection, since: datetime, most: int) -> Iterator[Decision]:
@@ -53,15 +56,16 @@ def read_current_catalogue(connection: psycopg.Connection) -> Catalogue:
     Raises:
         NotRecomputableError: it is of another version than this one.
     """
-    return read_catalogue(CURRENT_VERSION, _content(connection.execute(_CURRENT)))
+    rates = _rates(connection.execute(_NEWEST_RATES))
+    return read_catalogue(CURRENT_VERSION, _content(connection.execute(_CURRENT)), rates)
 
 
 class Snapshots:
-    """The catalogues of recorded decisions, each read once."""
+    """The catalogues of recorded decisions with the rates that each knew, each read once."""
 
     def __init__(self, connection: psycopg.Connection) -> None:
         self._connection = connection
-        self._read: dict[int, Catalogue] = {}
+        self._read: dict[tuple[int, int | None], Catalogue] = {}
 
     def of(self, decision: Decision) -> Catalogue:
         """Return the catalogue by which a decision was made.
@@ -69,12 +73,20 @@ class Snapshots:
         Raises:
             NotRecomputableError: it is of another version than this one.
         """
-        version = decision.catalogue_version
-        if version not in self._read:
-            self._read[version] = read_catalogue(
-                version, _content(self._connection.execute(_SNAPSHOT, [version]))
-            )
-        return self._read[version]
+        version, rates_id = decision.catalogue_version, decision.request.get("rate_snapshot")
+        if (version, rates_id) not in self._read:
+            rates = _rates(self._connection.execute(_RATES, [rates_id]))
+            content = _content(self._connection.execute(_SNAPSHOT, [version]))
+            self._read[version, rates_id] = read_catalogue(version, content, rates)
+        return self._read[version, rates_id]
+
+
+def _rates(rows: psycopg.Cursor[Any]) -> RateSnapshot:
+    found = rows.fetchone()
+    if found is None:
+        return NO_RATES
+    snapshot_id, prior_strength, content = found
+    return RateSnapshot.from_record(snapshot_id, content | {"prior_strength": prior_strength})
 
 
 def _content(rows: psycopg.Cursor[Any]) -> list[dict[str, Any]]:

@@ -8,7 +8,8 @@ from uuid import UUID
 import orjson
 
 from backend.routing.catalogue import Catalogue
-from backend.routing.rank import rank
+from backend.routing.rank import Ranking, rank
+from backend.routing.rate_snapshot import NO_RATES, RateSnapshot
 from backend.routing.request import RoutingRequest
 
 Entry = Mapping[str, Any]
@@ -37,16 +38,12 @@ class Choice:
     expected_cost_nano_usd: int
 
     @classmethod
-    def of(cls, ranking: Sequence[Entry]) -> Self | None:
-        """Return the first choice of a recorded ranking; None where no candidate clears the floor."""
-        return next(
-            (
-                cls(entry["provider"], entry["model"], entry["expected_cost_nano_usd"])
-                for entry in ranking
-                if entry["rejected"] is None
-            ),
-            None,
-        )
+    def of(cls, ranking: Ranking) -> Self | None:
+        """Return the first choice of a ranking; None where no candidate may be called."""
+        if not ranking.eligible:
+            return None
+        first = ranking.eligible[0]
+        return cls(first.candidate.provider, first.candidate.model, first.expected_cost_nano_usd)
 
     @property
     def candidate(self) -> str:
@@ -54,28 +51,32 @@ class Choice:
         return f"{self.provider} {self.model}"
 
 
-def read_catalogue(version: int, content: Sequence[Entry]) -> Catalogue:
-    """Return a snapshot's catalogue.
+def read_catalogue(version: int, content: Sequence[Entry], rates: RateSnapshot = NO_RATES) -> Catalogue:
+    """Return a snapshot's catalogue, with the rates that were learned.
 
     Raises:
         NotRecomputableError: it is not one that this version can read.
     """
     try:
-        return Catalogue.from_record(version, content)
+        return Catalogue.from_record(version, content, rates)
     except _NOT_OF_THIS_VERSION as error:
         raise NotRecomputableError(f"catalogue {version} cannot be read: {_told(error)}") from error
 
 
-def recompute(decision: Decision, catalogue: Catalogue) -> Sequence[Entry]:
-    """Return a decision's ranking by a catalogue, as the record would have it.
+def recompute(decision: Decision, catalogue: Catalogue) -> Ranking:
+    """Return a decision's ranking by a catalogue.
 
     Raises:
         NotRecomputableError: its request is not one that this version can read.
     """
     try:
-        ranking = rank(RoutingRequest.from_record(decision.request), catalogue)
+        return rank(RoutingRequest.from_record(decision.request), catalogue)
     except _NOT_OF_THIS_VERSION as error:
         raise NotRecomputableError(f"its request cannot be read: {_told(error)}") from error
+
+
+def as_recorded(ranking: Ranking) -> Sequence[Entry]:
+    """Return a ranking as the record has it."""
     recorded: Sequence[Entry] = orjson.loads(orjson.dumps(ranking.to_record()))
     return recorded
 

@@ -35,7 +35,7 @@ class RecordedDecisions:
         asked = RoutingRequest(**fields | request)
         ((state,),) = (row.values() for row in self._rows.query("select public.read_catalogue()"))
         ranking = rank(asked, Catalogue.from_record(state["version"], state["candidates"]))
-        first = ranking.clearing[0]
+        first = ranking.eligible[0]
         made = datetime.now(UTC) - timedelta(hours=hours_ago)
         decision_id = UUID(int=earliest_uuid7(made).int + uuid7().int % 2**32)
         opening = {

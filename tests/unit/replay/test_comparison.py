@@ -124,7 +124,7 @@ def test_a_change_has_both_choices_and_their_difference(new: list[dict[str, Any]
 
 def ranked_first(pool: Catalogue) -> Choice | None:
     """Return the first choice by routing's own objects, not by their record."""
-    for first in rank(routing_request(), pool).clearing:
+    for first in rank(routing_request(), pool).eligible:
         return Choice(first.candidate.provider, first.candidate.model, first.expected_cost_nano_usd)
     return None
 
