@@ -252,7 +252,7 @@ async def until_held_up(scene: Scene, number: int, holder: int) -> None:
             ") select count(*) as sessions from behind where pid <> %(holder)s",
             holder=holder,
         )
-        return bool(rows[0]["sessions"] == number)
+        return bool(rows[0]["sessions"] >= number)
 
     await eventually(held_up, f"{number} feedbacks are held up")
 
