@@ -64,7 +64,7 @@ lock:
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 		pyproject.toml --output-file requirements/runtime.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-		pyproject.toml --extra stack --extra prices --extra catalogue --extra policies --group dev \
+		pyproject.toml --extra stack --extra prices --extra catalogue --extra policies --extra training --group dev \
 		--output-file requirements/dev.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 		--group bench --constraint requirements/dev.txt --output-file requirements/bench.txt

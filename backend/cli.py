@@ -47,6 +47,7 @@ _COMMANDS = {
         "find policies that call a function for each row", "backend.policies.command:main", "policies,stack"
     ),
     "replay": _Command("compute recorded decisions again", "backend.replay.command:main", "stack"),
+    "train": _Command("train the classifier of task classes", "backend.training.command:main", "training"),
     "demo": _Command("a guided tour of what `up` started", "backend.demo.tour:main"),
 }
 

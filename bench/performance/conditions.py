@@ -39,7 +39,7 @@ class Conditions:
     def found(cls, site: Site, rounds: int, seconds: float) -> Self:
         """Look around."""
         return cls(
-            machine=_machine(),
+            machine=machine(),
             versions={
                 "Python": platform.python_version(),
                 **{name: version(name) for name in _PACKAGES},
@@ -56,7 +56,8 @@ class Conditions:
         )
 
 
-def _machine() -> str:
+def machine() -> str:
+    """Return the processor, its cores, the memory and the kernel."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / _BYTES_PER_GIBIBYTE
     cores = len(os.sched_getaffinity(0))
     kernel = _VERSION.search(platform.release())

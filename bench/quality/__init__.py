@@ -1,0 +1,1 @@
+"""Measures the prediction of quality against recorded outcomes."""
