@@ -37,6 +37,7 @@ from backend.settings import Settings
 from backend.store.array_calls import ArrayCalls
 from backend.store.client import DataApi, http_client
 from backend.store.record import Record
+from backend.weights import read_classifier
 
 # Each makes one call at a time.
 _BACKGROUND_TASKS = 5
@@ -155,7 +156,7 @@ def _parts(
         identities,
         dispatcher,
         DataApi(settings, background_http),
-        judgement=Judgement(Tasks(), settings.quality_per_usd),
+        judgement=Judgement(Tasks(read_classifier(settings.classifier_file)), settings.quality_per_usd),
     )
 
 

@@ -7,6 +7,7 @@ their variables, and :func:`provider_key` reads them.
 
 import os
 import re
+from pathlib import Path
 from typing import Any, Self
 
 from cryptography.fernet import Fernet
@@ -136,6 +137,10 @@ class Settings(BaseSettings):
         None,
         description="Fernet keys (32 bytes, URL-safe base64), comma-separated, with which answers are stored for"
         " organizations that ask for it: the first seals, all open. None: no answer is stored.",
+    )
+    classifier_file: Path | None = Field(
+        None,
+        description="Weights of the task classifier, as `clearfloor train` writes them. None: those that come with the package.",
     )
     quality_per_usd: float = Field(
         0.0,

@@ -1,6 +1,5 @@
 """The weights that are shipped: what `clearfloor train` made of data/routing."""
 
-from functools import cache
 from pathlib import Path
 
 from backend.routing.classifier import Classifier
@@ -8,7 +7,11 @@ from backend.routing.classifier import Classifier
 CLASSIFIER_FILE = Path(__file__).with_name("classifier.bin")
 
 
-@cache
-def shipped_classifier() -> Classifier:
-    """Read the classifier that comes with the package (1.5 MB), once a process."""
-    return Classifier.from_bytes(CLASSIFIER_FILE.read_bytes())
+def read_classifier(file: Path | None = None) -> Classifier:
+    """Read a classifier from a file; from the one that comes with the package (1.6 MB) by default.
+
+    Raises:
+        OSError: the file cannot be read.
+        WeightsError: it holds no classifier of this version.
+    """
+    return Classifier.from_bytes((file or CLASSIFIER_FILE).read_bytes())

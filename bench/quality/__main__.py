@@ -13,7 +13,7 @@ import numpy as np
 
 from backend.stack.parts import PROJECT_ROOT
 from backend.training.examples import TableError
-from backend.weights import shipped_classifier
+from backend.weights import read_classifier
 from bench.performance import document
 from bench.quality import plot, report
 from bench.quality.learning import NARROW, WIDE, feedbacks_until_left, recorded_world, summaries
@@ -74,7 +74,7 @@ def _arguments() -> argparse.Namespace:
 
 def _predict(given: argparse.Namespace) -> int:
     request = Request(given.prompts, given.models, given.out, given.class_column)
-    count = write_scores(request, read_pools(), shipped_classifier())
+    count = write_scores(request, read_pools(), read_classifier())
     say(f"{count:,} scores in {given.out}")
     return 0
 
@@ -84,7 +84,7 @@ def _measure(given: argparse.Namespace) -> str:
     figures = run(read_pools(), examples, given.folds, given.seed)
     if given.write:
         plot.draw(figures, PAGE.parent)
-    return f"{report.text(figures)}\n\n{report.chat_text(shipped_classifier(), kept)}"
+    return f"{report.text(figures)}\n\n{report.chat_text(read_classifier(), kept)}"
 
 
 def _learning(runs: int) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import betaincinv
 
-from backend.routing.quality import PRIOR_TRIALS
+from backend.routing.rate_snapshot import NO_RATES
 from bench.quality.recorded import Matrix, Pool
 
 FEEDBACKS = 2_000
@@ -126,8 +126,8 @@ class Rates:
 
     def __init__(self, published: Matrix) -> None:
         """Start from published figures."""
-        self._successes = PRIOR_TRIALS * published
-        self._failures = PRIOR_TRIALS - self._successes
+        self._successes = NO_RATES.prior_strength * published
+        self._failures = NO_RATES.prior_strength - self._successes
         self._good = np.zeros_like(published)
         self._bad = np.zeros_like(published)
 

@@ -1,8 +1,6 @@
 """Predictors of quality: the gateway's, and those it is compared with. Each is fitted on pools and predicts a matrix."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -11,51 +9,50 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestNeighbors
 
 from backend.routing.classifier import Classifier, excerpt, tokens
-from backend.routing.quality import Rate, predicted, prior_mean, shrunk
+from backend.routing.quality import GENERAL_TASK, Estimate, Published, mixed, model_estimates
+from backend.routing.rate_snapshot import RateSnapshot
 from backend.training.fit import matrix
 from bench.quality.recorded import Matrix, Pool, Prompt
 
 _NEIGHBOURS = 40
+_MODEL = "the model"
 Posterior = Mapping[str, float]
+Estimates = Mapping[str, Estimate]
+# Successes and trials, by class.
+Observed = Mapping[str, tuple[float, float]]
 
 
-@dataclass(frozen=True, slots=True)
-class ModelQuality:
-    """What to expect of a model: its quality by class, and where nothing is known of it. Both 0 to 1."""
-
-    by_task: Mapping[str, float]
-    otherwise: float
-
-    @classmethod
-    def learned(cls, observed: Mapping[str, Rate], tier_mean: float) -> Self:
-        """Shrink what was observed as the gateway does; nothing is published here."""
-        mean = prior_mean("", {}, observed, tier_mean)
-        return cls({task: shrunk(rate, mean).mean for task, rate in observed.items()}, mean)
-
-    def predicted(self, posterior: Posterior) -> float:
-        """Return the quality to expect for a posterior."""
-        return predicted(posterior, self.by_task, self.otherwise)
+def learned(observed: Observed, tier_mean: float) -> Estimates:
+    """Return what the gateway expects of a model that has shown this, where nothing is published but its tier's mean."""
+    model = Published({GENERAL_TASK: tier_mean}, None)
+    return model_estimates({_MODEL: model}, RateSnapshot(learned={_MODEL: observed}))[_MODEL]
 
 
-def observed_rates(pool: Pool) -> dict[str, dict[str, Rate]]:
-    """Return what each model of a pool has shown, by class."""
+def quality(estimates: Estimates, posterior: Posterior) -> float:
+    """Return the quality that the gateway expects for a posterior, 0 to 1."""
+    general = estimates[GENERAL_TASK]
+    return mixed([(estimates.get(task, general), p) for task, p in posterior.items()]).quality
+
+
+def observed_sums(pool: Pool) -> dict[str, Observed]:
+    """Return what each model of a pool has shown: successes and trials, by class."""
     tasks = np.array([prompt.task for prompt in pool.prompts])
     of_task = {task: tasks == task for task in sorted(set(tasks.tolist()))}
     return {
-        model: {task: Rate(float(scores[rows].sum()), float(rows.sum())) for task, rows in of_task.items()}
+        model: {task: (float(scores[rows].sum()), float(rows.sum())) for task, rows in of_task.items()}
         for model, scores in zip(pool.models, pool.scores.T, strict=True)
     }
 
 
-def learned_qualities(pool: Pool) -> list[ModelQuality]:
+def learned_estimates(pool: Pool) -> list[Estimates]:
     """Return what to expect of each model of a pool, in their order."""
     tier_mean = float(pool.scores.mean())
-    return [ModelQuality.learned(observed, tier_mean) for observed in observed_rates(pool).values()]
+    return [learned(observed, tier_mean) for observed in observed_sums(pool).values()]
 
 
-def predictions(qualities: Sequence[ModelQuality], posteriors: Iterable[Posterior]) -> Matrix:
+def predictions(models: Sequence[Estimates], posteriors: Iterable[Posterior]) -> Matrix:
     """Return a row a posterior and a column a model."""
-    return np.array([[quality.predicted(posterior) for quality in qualities] for posterior in posteriors])
+    return np.array([[quality(estimates, posterior) for estimates in models] for posterior in posteriors])
 
 
 def by_text(classifier: Classifier, prompts: Iterable[Prompt]) -> list[Posterior]:

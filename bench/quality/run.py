@@ -14,7 +14,7 @@ from backend.training.examples import Example
 from backend.training.fit import train
 from bench.quality import measures
 from bench.quality.measures import Bin, Cleared, Curve
-from bench.quality.predictors import PEERS, Posterior, by_class, by_text, learned_qualities, predictions
+from bench.quality.predictors import PEERS, Posterior, by_class, by_text, learned_estimates, predictions
 from bench.quality.recorded import Matrix, Pool, Prompt, fold_of
 
 FLOORS = (0.6, 0.7, 0.8, 0.9)
@@ -86,7 +86,7 @@ def _fold(pools: Sequence[Pool], chat: Iterable[Example], folds: int, seed: int,
 
 
 def _measure(classifier: Classifier, learned: Pool, asked: Pool, figures: Figures) -> None:
-    qualities = learned_qualities(learned)
+    qualities = learned_estimates(learned)
     posteriors = by_text(classifier, asked.prompts)
     found = {
         TEXT_ONLY: predictions(qualities, posteriors),

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backend.routing.classifier import Classifier
-from backend.routing.quality import Rate
 from backend.training.examples import read_table, task_name
-from bench.quality.predictors import ModelQuality, Posterior, observed_rates
+from bench.quality.predictors import Estimates, Observed, Posterior, learned, observed_sums, quality
 from bench.quality.recorded import Pool
 
 _DECIMALS = 6
@@ -46,14 +45,14 @@ def write_scores(request: Request, pools: Sequence[Pool], classifier: Classifier
     models = read_table(request.models, ["model"])
     outcomes = _Outcomes(pools)
     qualities = {
-        source: {model: outcomes.quality(source, model) for model in _models_of(source, models)}
+        source: {model: outcomes.estimates(source, model) for model in _models_of(source, models)}
         for source in sorted({row.get("source", "") for row in prompts})
     }
     rows = [
-        (row["prompt_id"], model, f"{quality.predicted(posterior):.{_DECIMALS}f}")
+        (row["prompt_id"], model, f"{quality(estimates, posterior):.{_DECIMALS}f}")
         for row in prompts
         for posterior in [_posterior(row, request.class_column, classifier)]
-        for model, quality in qualities[row.get("source", "")].items()
+        for model, estimates in qualities[row.get("source", "")].items()
     ]
     with request.out.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -78,20 +77,21 @@ class _Outcomes:
     """What each model has shown in each pool, and in all of them together."""
 
     def __init__(self, pools: Sequence[Pool]) -> None:
-        self._by_pool = {pool.name: observed_rates(pool) for pool in pools}
+        self._by_pool = {pool.name: observed_sums(pool) for pool in pools}
         self._tier_means = {pool.name: float(pool.scores.mean()) for pool in pools}
 
-    def quality(self, source: str, model: str) -> ModelQuality:
+    def estimates(self, source: str, model: str) -> Estimates:
         """Return what to expect of a model: by its outcomes in that pool; else in all; else what its tier shows."""
         in_pool = self._by_pool.get(source, {}).get(model)
         tier_mean = self._tier_means.get(source, _mean(self._tier_means.values()))
-        return ModelQuality.learned(in_pool or self._in_all(model), tier_mean)
+        return learned(in_pool or self._in_all(model), tier_mean)
 
-    def _in_all(self, model: str) -> Mapping[str, Rate]:
-        sums: dict[str, Rate] = defaultdict(Rate)
+    def _in_all(self, model: str) -> Observed:
+        sums: dict[str, tuple[float, float]] = defaultdict(lambda: (0.0, 0.0))
         for observed in self._by_pool.values():
-            for task, rate in observed.get(model, {}).items():
-                sums[task] += rate
+            for task, (successes, trials) in observed.get(model, {}).items():
+                before = sums[task]
+                sums[task] = (before[0] + successes, before[1] + trials)
         return sums
 
 
