@@ -15,6 +15,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from backend.project_keys import project_key
+from backend.routing.classifier import Classifier
 
 # A comma would end it, and a space be lost.
 _OPERATOR_TOKEN = re.compile(r"[a-z0-9_.-]+:(?P<token>[!-~]{32,})")
@@ -207,6 +208,16 @@ class Settings(BaseSettings):
                 "it is no publishable key of a project (sb_publishable_..., or the older `anon`)"
             )
         return key
+
+    @field_validator("classifier_file")
+    @classmethod
+    def _is_classifier(cls, file: Path | None) -> Path | None:
+        if file:
+            try:
+                Classifier.from_bytes(file.read_bytes())
+            except OSError as error:
+                raise ValueError(f"it cannot be read: {error.strerror}") from error
+        return file
 
     @field_validator("answer_keys")
     @classmethod

@@ -18,6 +18,7 @@ from tests.support.scene import DECISION_HEADER, Scene, error_code, open_scene
 from tests.support.tenant import Tenant
 
 QUALITY = 0.9
+TASK = "code"
 ANSWER: dict[str, object] = {"kind": "answer"}
 SERVER_ERROR: dict[str, object] = {"kind": "status", "status": 500}
 STALL: dict[str, object] = {"kind": "stall"}
@@ -29,8 +30,8 @@ def member_of(scene: Scene, tenant: Tenant) -> str:
 
 
 async def answered(scene: Scene, key: str | None = None) -> UUID:
-    """Have a question answered; return its decision's id."""
-    response = await scene.chat(key=key)
+    """Have a question of a class that its caller names answered; return its decision's id."""
+    response = await scene.chat(key=key, clearfloor={"task": TASK})
     assert response.status_code == 200, response.text
     return UUID(response.headers[DECISION_HEADER])
 

@@ -10,6 +10,7 @@ from pydantic.fields import FieldInfo
 
 from backend.cli import main
 from backend.settings import Settings, provider_key
+from backend.weights import CLASSIFIER_FILE
 from tests.unit.samples import PUBLISHABLE_KEY, SECRET_KEY, SUPABASE_URL, settings
 
 CANARY = "canary"
@@ -97,6 +98,17 @@ def test_what_is_no_key_of_a_project_is_refused(variable: str, key: str) -> None
     """At start, not with the first request."""
     with pytest.raises(ValidationError, match=rf"{variable}\n.*it is no \w+ key of a project"):
         settings(**{variable: key})
+
+
+def test_a_classifier_is_read_at_start(tmp_path: Path) -> None:
+    """One that is not there, or none, does not wait for the first request."""
+    assert settings(classifier_file=CLASSIFIER_FILE).classifier_file == CLASSIFIER_FILE
+    with pytest.raises(ValidationError, match=r"classifier_file\n.*it cannot be read"):
+        settings(classifier_file=tmp_path / "nothing")
+    nonsense = tmp_path / "nonsense"
+    nonsense.write_bytes(b"nonsense")
+    with pytest.raises(ValidationError, match=r"classifier_file\n.*no file of weights"):
+        settings(classifier_file=nonsense)
 
 
 def test_keys_of_answers_are_checked_at_start() -> None:

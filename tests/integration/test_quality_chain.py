@@ -1,0 +1,88 @@
+"""From a text to a class, a score, a decision, feedback, a snapshot and another decision; and the first one computed again."""
+
+import hashlib
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from backend import cli
+from backend.weights import CLASSIFIER_FILE
+from tests.support.polling import eventually
+from tests.support.scene import DECISION_HEADER, Scene
+
+FLOOR = 0.6
+PUBLISHED = 0.9
+TEXT = "Write a Python function that reverses a linked list and explain its running time."
+QUESTION = [{"role": "user", "content": TEXT}]
+
+
+async def asked(scene: Scene, **options: Any) -> tuple[UUID, str]:
+    """Ask for an answer at the floor; return the decision's id and the model that gave it."""
+    response = await scene.chat(messages=QUESTION, clearfloor={"floor": FLOOR, **options})
+    assert response.status_code == 200, response.text
+    return UUID(response.headers[DECISION_HEADER]), response.headers["x-clearfloor-model"]
+
+
+async def explained(scene: Scene) -> dict[str, Any]:
+    """Return what would be decided now."""
+    answer = await scene.http.post(
+        f"{scene.backends[0].url}/v1/route/explain",
+        json={"model": "auto", "messages": QUESTION, "clearfloor": {"floor": FLOOR, "models": scene.models}},
+        headers={"authorization": f"Bearer {scene.tenant.api_key}"},
+    )
+    explanation: dict[str, Any] = answer.raise_for_status().json()
+    return explanation
+
+
+async def rate(scene: Scene, decision_id: UUID, score: float) -> None:
+    """Rate an answer as its agent."""
+    url = f"{scene.backends[0].url}/v1/decisions/{decision_id}/feedback"
+    headers = {"authorization": f"Bearer {scene.tenant.api_key}"}
+    (await scene.http.post(url, json={"score": score}, headers=headers)).raise_for_status()
+
+
+async def test_feedback_changes_what_is_decided_and_not_what_was(
+    scene: Scene, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A cheap model that disappoints in a class is left for it, within a number of feedbacks that its prior tells."""
+    cheap, dear = await scene.offer(2, quality=PUBLISHED)
+    first, model = await asked(scene)
+    assert model == cheap.model
+    decision = scene.decision()
+    request = decision["routing_request"]
+    task, probability = request["posterior"][0]
+    assert (decision["task"], sum(p for _, p in request["posterior"])) == (task, pytest.approx(1))
+    assert request["classifier"] == hashlib.sha256(CLASSIFIER_FILE.read_bytes()).hexdigest()
+    assert decision["candidates"][0]["quality"] == pytest.approx(PUBLISHED)
+    assert TEXT not in str(decision)
+
+    # 12 answers at 0.9 against those that were useless: under 0.6 after more than 6, and some more where the class is not sure.
+    for _ in range(int(10 / probability)):
+        decision_id, _ = await asked(scene)
+        await rate(scene, decision_id, 0)
+    (published,) = scene.rows.query("select public.publish_rates() as id")
+
+    async def known() -> bool:
+        return bool((await explained(scene))["routing_request"]["rate_snapshot"] >= published["id"])
+
+    await eventually(known, "the backend has read the new rates")
+    explanation = await explained(scene)
+    assert [(entry["model"], entry["rejected"]) for entry in explanation["candidates"]] == [
+        (dear.model, None),
+        (cheap.model, "below_floor"),
+    ]
+    last, model = await asked(scene)
+    assert model == dear.model
+    # In another class the cheap one has nothing against it but its mean.
+    assert (await asked(scene, task="law", floor=0.5))[1] == cheap.model
+
+    url = scene.stack.endpoints.superuser_url
+    for decision_id in (first, last):
+        assert cli.main(["replay", url, "--decision", str(decision_id)]) == 0
+        assert "1 equal" in capsys.readouterr().out
+    assert cli.main(["replay", url, "--decision", str(first), "--with", "current"]) == 1
+    told = capsys.readouterr().out
+    assert f"{cheap.model} -> " in told
+    assert dear.model in told
+    assert cli.main(["replay", url, "--decision", str(last), "--with", "current"]) == 0
