@@ -31,7 +31,7 @@ def train(examples: Iterable[Example]) -> bytes:
     Raises:
         ValueError: they are of fewer than three classes.
     """
-    ordered = sorted(examples, key=lambda example: (example.task, example.text))
+    ordered = _in_order(examples)
     classes = sorted({example.task for example in ordered})
     if len(classes) < _FEWEST_CLASSES:
         raise ValueError(
@@ -40,7 +40,7 @@ def train(examples: Iterable[Example]) -> bytes:
     found = [tokens(excerpt([example.text])) for example in ordered]
     model = LogisticRegression(C=INVERSE_REGULARIZATION, max_iter=_MOST_ITERATIONS, tol=_TOLERANCE)
     model.fit(matrix(found), [example.task for example in ordered])
-    facts = {"examples": str(len(ordered)), "examples_sha256": _digest(ordered)}
+    facts = {"examples": str(len(ordered)), "examples_sha256": examples_digest(ordered)}
     return to_bytes(classes, model.coef_.T, model.intercept_.tolist(), _known(found), facts)
 
 
@@ -58,8 +58,13 @@ def _known(found: Iterable[Sequence[str]]) -> npt.NDArray[np.uint32]:
     return hashes([token for token, count in counts.items() if count >= LEAST_EXAMPLES_OF_A_WORD])
 
 
-def _digest(examples: Iterable[Example]) -> str:
+def examples_digest(examples: Iterable[Example]) -> str:
+    """Return the SHA-256 of examples, in hexadecimal; their order does not count."""
     digest = hashlib.sha256()
-    for example in examples:
+    for example in _in_order(examples):
         digest.update(f"{example.task}\0{example.text}\0".encode(errors="surrogatepass"))
     return digest.hexdigest()
+
+
+def _in_order(examples: Iterable[Example]) -> list[Example]:
+    return sorted(examples, key=lambda example: (example.task, example.text))

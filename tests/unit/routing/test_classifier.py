@@ -1,0 +1,193 @@
+"""What the shipped classifier makes of a text, and what it does not look at."""
+
+import json
+from hashlib import sha256
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from backend.routing.classifier import (
+    BUCKETS,
+    HEAD_CHARACTERS,
+    HEAD_TOKENS,
+    REST,
+    TAIL_CHARACTERS,
+    TAIL_TOKENS,
+    Classifier,
+    WeightsError,
+    buckets,
+    excerpt,
+    hashes,
+    to_bytes,
+    tokens,
+)
+from backend.weights import CLASSIFIER_FILE, shipped_classifier
+
+MEGABYTE = 1_000_000
+QUESTION = (
+    "A train leaves at 3 pm and travels 60 miles per hour for 2 hours. How many miles does it travel in all?"
+)
+# As JSON can hold it, lone surrogates included.
+ANY_TEXT = st.text(st.characters(exclude_categories=()))
+
+GOLDEN = {
+    "Is it ethical to lie to a friend?": {"science_question": 0.884, "commonsense": 0.1099, REST: 0.0061},
+    "Why do plants need light to grow?": {"science_question": 0.9176, "commonsense": 0.0732, REST: 0.0092},
+}
+
+
+def most_probable(*texts: str) -> str:
+    """Return the class that the shipped classifier takes texts for."""
+    return next(iter(shipped_classifier().posterior(texts)))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (QUESTION, "word_problem"),
+        ("Write a Python function that returns the second largest number of a list.", "code"),
+        ("What is the capital of Australia?", "fact_lookup"),
+        (
+            "A landlord sued a tenant for breach of contract. Will the plaintiff prevail?\nA. Yes\nB. No\nAnswer:",
+            "law",
+        ),
+        ("Write a friendly email to my team that I will be on holiday next week.", "chat"),
+        ("Rewrite the following paragraph so that it sounds more polite.", "chat"),
+    ],
+)
+def test_a_text_is_of_the_class_that_people_would_name(text: str, expected: str) -> None:
+    """Plain examples of six classes, none of them from the data."""
+    assert most_probable(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " \n\t",
+        "Hi!",
+        "2 + 2 = ?",
+        "....",
+        "\x00\ud800\udfff",
+        "asdf qwer zxcv uiop hjkl",
+        "Schreibe eine kurze E-Mail an meinen Chef, dass ich morgen krank bin.",
+        "¿Cuál es la capital de Francia y cuántos habitantes tiene?",
+        "Un train roule à 120 km/h pendant deux heures et demie. Quelle distance parcourt-il ?",
+        "东京的人口是多少?",
+        "Напиши письмо моему начальнику.",
+        "اكتب رسالة إلى مديري",
+    ],
+)
+def test_a_text_that_says_nothing_of_its_class_is_chat(text: str) -> None:
+    """Nothing, a greeting, numbers, noise, another language: certain, for there is no better guess."""
+    assert shipped_classifier().posterior([text]) == {REST: 1.0}
+
+
+@given(st.lists(ANY_TEXT, max_size=5))
+def test_probabilities_are_whole_ten_thousandths_that_sum_to_one(texts: list[str]) -> None:
+    """In falling order, of known classes, and the same again after JSON: what is recorded is what was used."""
+    posterior = shipped_classifier().posterior(texts)
+    parts = [round(probability * 10_000) for probability in posterior.values()]
+    assert list(posterior.values()) == [part / 10_000 for part in parts]
+    assert (sum(parts), parts) == (10_000, sorted(parts, reverse=True))
+    assert set(posterior) <= set(shipped_classifier().classes)
+    assert json.loads(json.dumps(posterior)) == posterior
+
+
+def test_the_same_text_gives_the_same_bits_everywhere() -> None:
+    """Golden, so that another machine, Python or NumPy shows itself. Training anew changes it."""
+    found = {text: shipped_classifier().posterior([text]) for text in GOLDEN}
+    assert found == GOLDEN
+
+
+def test_words_are_hashed_alike_everywhere() -> None:
+    """Python's own hash is another in every process."""
+    assert hashes(["the", "cat"]).tolist() == [1_011_183_078, 2_656_977_832]
+    assert buckets(hashes(["the", "cat"])).tolist() != buckets(hashes(["cat", "the"])).tolist()
+    assert buckets(hashes(["the", "cat", "the", "cat"])).tolist() == sorted(
+        {*buckets(hashes(["the", "cat"])).tolist(), *buckets(hashes(["cat", "the"])).tolist()}
+    )
+
+
+def test_of_numbers_only_the_length_counts() -> None:
+    """They say what a text is of, not which they are."""
+    assert tokens("Is 17 + 2005 = 20000??") == ["is", "00", "+", "0000", "=", "0000", "??"]
+
+
+def test_of_a_huge_text_head_and_tail_are_read() -> None:
+    """So that it costs no more than another, and what is asked at its end is found."""
+    huge = ["x" * MEGABYTE, QUESTION]
+    assert len(excerpt(huge)) <= HEAD_CHARACTERS + TAIL_CHARACTERS + len(huge)
+    assert QUESTION in excerpt(huge)
+    assert excerpt([QUESTION, "x" * MEGABYTE]).startswith(QUESTION)
+    assert len(tokens(excerpt(["a b " * MEGABYTE]))) == HEAD_TOKENS + TAIL_TOKENS
+
+
+def test_what_stands_in_the_middle_of_a_huge_text_changes_nothing() -> None:
+    """A long document in between leaves what is asked before and after it."""
+    instruction, document = f"{QUESTION}\n" * 30, "word " * MEGABYTE
+    assert shipped_classifier().posterior([instruction, document, instruction]) == (
+        shipped_classifier().posterior([instruction, f"{document}{document}", instruction])
+    )
+
+
+@given(st.lists(ANY_TEXT, max_size=5))
+def test_a_short_conversation_is_read_whole(texts: list[str]) -> None:
+    """Every text of it, in order."""
+    assert excerpt(texts) == "\n".join(texts)
+
+
+@given(st.lists(st.text("ab", min_size=1, max_size=3), min_size=2, max_size=9), st.integers(800, 3_000))
+def test_a_long_conversation_is_read_from_both_ends(texts: list[str], times: int) -> None:
+    """Whatever the lengths of its texts, which are kept apart."""
+    long = [text * times for text in texts]
+    whole, read = "\n".join(long), excerpt(long)
+    assume(sum(map(len, long)) > HEAD_CHARACTERS + TAIL_CHARACTERS)
+    assert read.startswith(whole[:HEAD_CHARACTERS])
+    assert read.endswith(whole[-TAIL_CHARACTERS:])
+
+
+def handmade() -> bytes:
+    """Return a file of two classes, in which one word speaks for the first."""
+    weights = np.zeros((BUCKETS, 2))
+    weights[buckets(hashes(["one"])), 0] = 8.0
+    return to_bytes(["first", "second"], weights, [0.0, 1.0], hashes(["one", "two", "three", "four"]), {})
+
+
+def test_what_was_written_is_read() -> None:
+    """Weights to a 127th of the largest, the classes, and the file's own digest."""
+    classifier = Classifier.from_bytes(handmade())
+    assert classifier.classes == ("first", "second")
+    assert classifier.digest == sha256(handmade()).hexdigest()
+    # Five features: three words and two pairs; 8 / sqrt(5) against 1.
+    assert classifier.posterior(["one two three"]) == {"first": 0.9294, "second": 0.0705, REST: 0.0001}
+    assert classifier.posterior(["two three four"]) == {"second": 0.731, "first": 0.2689, REST: 0.0001}
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "no file of weights"),
+        (b"[]\n", "no file of weights"),
+        (b"\xff\n", "no file of weights"),
+        (handmade().replace(b'"format": 1', b'"format": 2'), "another version"),
+        (handmade().replace(b'"buckets": 65536', b'"buckets": 32768'), "another version"),
+        (handmade()[:-1], "not whole"),
+        (handmade() + b"\0", "not whole"),
+        (handmade().replace(b"[0.0, 1.0]", b"[0.0]"), "not whole"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_refused(content: bytes, told: str) -> None:
+    """With what to do about it, and before anything is classified by it."""
+    with pytest.raises(WeightsError, match=told):
+        Classifier.from_bytes(content)
+
+
+def test_the_shipped_file_is_small_and_names_its_classes() -> None:
+    """1.7 MB, and names that an API can carry."""
+    assert CLASSIFIER_FILE.stat().st_size < 2 * MEGABYTE
+    assert shipped_classifier().digest == sha256(CLASSIFIER_FILE.read_bytes()).hexdigest()
+    assert REST in shipped_classifier().classes
+    assert all(name.replace("_", "").isalpha() and name.islower() for name in shipped_classifier().classes)
