@@ -11,13 +11,14 @@
 #   make demo    a guided tour against what `make up` started
 #   make bench   measure the gateway against its peers (10 minutes) and write docs/performance.md; needs wrk and nginx
 #   make bench-growth   measure it with up to 10 million decisions in the record (35 GB, an hour)
+#   make bench-quality  measure the prediction of quality (10 minutes) and write docs/quality.md
 #   make lock    write the lock files anew
 SHELL := /bin/sh
 BIN := .venv/bin
 NODE_BIN := node_modules/.bin
 MIGRATIONS := $(wildcard supabase/migrations/*.sql)
 .DEFAULT_GOAL := help
-.PHONY: help install up down clean status demo check types test bench bench-growth lock
+.PHONY: help install up down clean status demo check types test bench bench-growth bench-quality lock
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -57,6 +58,11 @@ bench:
 bench-growth:
 	@./.ci/install bench
 	@$(BIN)/python -m bench.performance.growth --write
+
+bench-quality:
+	@./.ci/install bench
+	@$(BIN)/python -m bench.quality --write
+	@$(BIN)/python -m bench.quality --learning --write
 
 # Needs `uv`. The runtime lock is what an operator installs, the development lock is what `make` installs,
 # the bench's is what `make bench` adds.

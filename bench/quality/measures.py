@@ -9,8 +9,9 @@ import numpy.typing as npt
 from bench.quality.recorded import Matrix, Pool
 
 Vector = npt.NDArray[np.float64]
-# What a point of quality may cost: from nothing to so much that the cheapest is always taken.
-_WILLINGNESS = np.concatenate([[0.0], np.logspace(-1, 6, 141)])
+# What a USD weighs against quality: from nothing to so much that the cheapest is always taken. A tenth of these steps would
+# miss points of the hull, and 0.001 of its area.
+_LAMBDAS = np.concatenate([[0.0], np.logspace(-1, 7, 1_601)])
 _BINS = 10
 
 
@@ -55,8 +56,8 @@ def routed(predictions: Matrix, pool: Pool) -> Curve:
     """Return what a router reaches that takes the model with the most of predicted quality - lambda * expected cost."""
     rows = np.arange(len(pool.prompts))
     points = []
-    for willingness in _WILLINGNESS:
-        chosen = (predictions - willingness * pool.expected_costs).argmax(axis=1)
+    for weight in _LAMBDAS:
+        chosen = (predictions - weight * pool.expected_costs).argmax(axis=1)
         points.append((pool.costs[rows, chosen].mean(), pool.scores[rows, chosen].mean()))
     return hull(*np.array(points).T)
 
@@ -127,8 +128,9 @@ def calibration_error(bins: Sequence[Bin]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Cleared:
-    """What a floor gives: the share of prompts that a model clears it for, and of those the means."""
+    """What a floor gives: for how many prompts and what share of them a model clears it, and of those the means."""
 
+    count: int
     share: float
     predicted: float
     realized: float
@@ -141,9 +143,10 @@ def at_floor(floor: float, predictions: Matrix, pool: Pool) -> Cleared:
     chosen = costs.argmin(axis=1)
     rows = np.flatnonzero(np.isfinite(costs.min(axis=1)))
     if not len(rows):
-        return Cleared(0.0, np.nan, np.nan, np.nan)
+        return Cleared(0, 0.0, np.nan, np.nan, np.nan)
     taken = rows, chosen[rows]
     return Cleared(
+        len(rows),
         len(rows) / len(predictions),
         float(predictions[taken].mean()),
         float(pool.scores[taken].mean()),
