@@ -21,6 +21,7 @@ BUCKETS: Final = 65_536
 # prompts trained on; a text of single letters would still be 3,000 words, and take 2.7 ms.
 HEAD_CHARACTERS: Final = 1_000
 TAIL_CHARACTERS: Final = 2_000
+MOST_TEXTS: Final = 100
 HEAD_TOKENS: Final = 200
 TAIL_TOKENS: Final = 500
 # A text that has not so many known words, or not this share of them, says nothing of its class: a greeting, another language,
@@ -33,10 +34,12 @@ WORD_BUCKETS: Final = 262_144
 LEAST_PROBABILITY: Final = 0.02
 # The class of what resembles nothing trained on.
 REST: Final = "chat"
+CODE: Final = "code"
 
 _FORMAT = 1
 _BITS_PER_BYTE = 8
 _PARTS = 10_000
+_CODE_READING = "code_reading"
 _TOKEN = re.compile(r"\w+|[^\w\s]+")
 # All numbers of so many digits and more are one word.
 _LONGEST_NUMBER = 4
@@ -126,6 +129,18 @@ class Classifier:
         return [part / total for part in odds]
 
 
+def as_code(posterior: Mapping[str, float]) -> dict[str, float]:
+    """Return the probabilities of a text that has code in it, as a rule has found: all go to the classes of code.
+
+    ``code`` gets what the others had; ``code_reading``, which asks what code does, keeps its own.
+    """
+    reading = posterior.get(_CODE_READING, 0.0)
+    parts = {CODE: round((1 - reading) * _PARTS), _CODE_READING: round(reading * _PARTS)}
+    return {
+        name: parts[name] / _PARTS for name in sorted(parts, key=lambda name: -parts[name]) if parts[name]
+    }
+
+
 def to_bytes(
     classes: Sequence[str],
     weights: npt.NDArray[np.float64],
@@ -159,10 +174,10 @@ def to_bytes(
 
 
 def excerpt(texts: Sequence[str]) -> str:
-    """Return what is read of texts: all of them, or the head of the first and the tail of the last."""
-    if sum(map(len, texts)) <= HEAD_CHARACTERS + TAIL_CHARACTERS:
+    """Return what is read of texts: all of them, or the head of the first hundred and the tail of the last."""
+    if len(texts) <= MOST_TEXTS and sum(map(len, texts)) <= HEAD_CHARACTERS + TAIL_CHARACTERS:
         return "\n".join(texts)
-    return f"{_head(texts)}\n{_tail(texts)}"
+    return f"{_head(texts[:MOST_TEXTS])}\n{_tail(texts[-MOST_TEXTS:])}"
 
 
 def _head(texts: Sequence[str]) -> str:

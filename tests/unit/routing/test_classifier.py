@@ -12,11 +12,13 @@ from backend.routing.classifier import (
     BUCKETS,
     HEAD_CHARACTERS,
     HEAD_TOKENS,
+    MOST_TEXTS,
     REST,
     TAIL_CHARACTERS,
     TAIL_TOKENS,
     Classifier,
     WeightsError,
+    as_code,
     buckets,
     excerpt,
     hashes,
@@ -102,6 +104,21 @@ def test_the_same_text_gives_the_same_bits_everywhere() -> None:
     assert found == GOLDEN
 
 
+@pytest.mark.parametrize(
+    ("posterior", "expected"),
+    [
+        ({"chat": 0.6, "law": 0.4}, {"code": 1.0}),
+        ({"code_reading": 1.0}, {"code_reading": 1.0}),
+        ({"code_reading": 0.7007, "code": 0.2, "chat": 0.0993}, {"code_reading": 0.7007, "code": 0.2993}),
+    ],
+)
+def test_a_text_with_code_in_it_is_of_a_class_of_code(
+    posterior: dict[str, float], expected: dict[str, float]
+) -> None:
+    """In whole ten-thousandths, too."""
+    assert as_code(posterior) == expected
+
+
 def test_words_are_hashed_alike_everywhere() -> None:
     """Python's own hash is another in every process."""
     assert hashes(["the", "cat"]).tolist() == [1_011_183_078, 2_656_977_832]
@@ -123,6 +140,13 @@ def test_of_a_huge_text_head_and_tail_are_read() -> None:
     assert QUESTION in excerpt(huge)
     assert excerpt([QUESTION, "x" * MEGABYTE]).startswith(QUESTION)
     assert len(tokens(excerpt(["a b " * MEGABYTE]))) == HEAD_TOKENS + TAIL_TOKENS
+
+
+def test_of_a_huge_number_of_texts_the_first_and_the_last_are_read() -> None:
+    """So that it costs no more than another."""
+    read = excerpt(["first", *[""] * MEGABYTE, "last"])
+    assert len(read) <= 2 * MOST_TEXTS + len("firstlast")
+    assert read.split() == ["first", "last"]
 
 
 def test_what_stands_in_the_middle_of_a_huge_text_changes_nothing() -> None:
