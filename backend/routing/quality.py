@@ -14,8 +14,8 @@ from backend.routing.beta import lower_quantile
 from backend.routing.rate_snapshot import RateSnapshot
 
 GENERAL_TASK = "general"
-# Of the bound that a strict floor is held against: nine of ten rates that look like this one are above it.
-CONFIDENCE = 0.9
+# Of the bound that a strict floor is held against: four of five rates that look like this one are above it.
+CONFIDENCE = 0.8
 # No figure is so sure that its bound says nothing.
 _LEAST_SURE = 0.01
 

@@ -3,9 +3,8 @@
 1. the caller names one
 2. tools are offered: ``tool_use``
 3. the text is longer than ``LONG_CONTEXT_BYTES``: ``long_context``
-4. a message has a fenced code block, or a line that starts like code: ``code``
-5. else what the classifier says, where there is one
-6. else ``chat``
+4. a message has a fenced code block, or a line that starts like code: ``code``, or what the classifier takes for reading it
+5. else what the classifier says
 
 A class of which nothing is known of a model falls back to its ``general`` one.
 """
@@ -15,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from backend.routing.classifier import as_code
 from backend.routing.quality import GENERAL_TASK
 from backend.routing.request import Posterior
 
@@ -66,9 +66,9 @@ class Tasks:
         if text_bytes > LONG_CONTEXT_BYTES:
             return Found("long_context")
         texts = list(texts)
-        if any(CODE.search(text) for text in texts):
-            return Found("code")
+        has_code = any(CODE.search(text) for text in texts)
         if self.classifier is None:
-            return Found("chat")
-        posterior = tuple(self.classifier.posterior(texts).items())
+            return Found("code" if has_code else "chat")
+        likely = self.classifier.posterior(texts)
+        posterior = tuple((as_code(likely) if has_code else likely).items())
         return Found(posterior[0][0], posterior, self.classifier.digest)

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import betaincinv
 
+from backend.routing.quality import CONFIDENCE
 from backend.routing.rate_snapshot import NO_RATES
 from bench.quality.recorded import Matrix, Pool
 
@@ -24,7 +25,6 @@ _FIRST = 200
 _ERROR_OF_FIGURES = 0.05
 # A floor that nobody clears by this much cannot be told from one that nobody clears.
 _LEAST_MARGIN = 0.02
-_CONFIDENCE = 0.8
 _TOLERATED_COST = 1.1
 Choice = npt.NDArray[np.intp]
 
@@ -175,8 +175,8 @@ def simulate(whole: World, floor: float, policy: Policy, seed: int) -> Outcome:
 
 
 def _choices(world: World, floor: float, policy: Policy, rates: Rates) -> tuple[Choice, Choice]:
-    usual = world.cheapest(floor, rates.quantiles(1 - _CONFIDENCE) if policy.strict else rates.means())
-    return usual, world.cheapest(floor, rates.quantiles(_CONFIDENCE)) if policy.explored else usual
+    usual = world.cheapest(floor, rates.quantiles(1 - CONFIDENCE) if policy.strict else rates.means())
+    return usual, world.cheapest(floor, rates.quantiles(CONFIDENCE)) if policy.explored else usual
 
 
 def _mixed(world: World, values: Matrix, choices: tuple[Choice, Choice], explored: float) -> float:

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from backend.routing.quality import Rate, shrunk
+from backend.routing.quality import CONFIDENCE, Estimate
+from backend.routing.rate_snapshot import NO_RATES
 from bench.quality.learning import (
     HALF_LIFE,
     POLICIES,
@@ -22,9 +23,9 @@ def test_its_rates_are_the_gateways() -> None:
     for good in (True, True, False):
         rates.add(0, 0, good=good)
     decays = [0.5 ** (age / HALF_LIFE) for age in (2, 1, 0)]
-    rate = shrunk(Rate(decays[0] + decays[1], sum(decays)), 0.7)
-    assert rates.means()[0, 0] == pytest.approx(rate.mean)
-    assert rates.quantiles(0.2)[0, 0] == pytest.approx(rate.lower_bound(0.8), abs=1e-8)
+    estimate = Estimate.of_rate(0.7, NO_RATES.prior_strength, decays[0] + decays[1], sum(decays))
+    assert rates.means()[0, 0] == pytest.approx(estimate.quality)
+    assert rates.quantiles(1 - CONFIDENCE)[0, 0] == pytest.approx(estimate.bound, abs=1e-8)
     assert rates.means()[0, 1] == pytest.approx(0.4)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from backend.training.examples import TableError
-from backend.weights import shipped_classifier
+from backend.weights import read_classifier
 from bench.quality.recorded import Pool, read_pools
 from bench.quality.scores import Request, write_scores
 
@@ -35,7 +35,7 @@ class Files:
         )
         request.prompts.write_text(prompts)
         request.models.write_text(models)
-        count = write_scores(request, self._pools, shipped_classifier())
+        count = write_scores(request, self._pools, read_classifier())
         with request.out.open(newline="") as file:
             rows = list(csv.DictReader(file))
         found = {(row["prompt_id"], row["model"]): float(row["score"]) for row in rows}
@@ -94,7 +94,7 @@ def test_prompts_may_be_gzipped_and_empty(tmp_path: Path, pools: list[Pool]) -> 
     request = Request(tmp_path / "p.csv.gz", tmp_path / "m.csv", tmp_path / "out.csv")
     request.prompts.write_bytes(gzip.compress(b"prompt_id,prompt\n1,\n"))
     request.models.write_text("model\ngemma-2-9b-it\n")
-    assert write_scores(request, pools, shipped_classifier()) == 1
+    assert write_scores(request, pools, read_classifier()) == 1
 
 
 @pytest.mark.parametrize(

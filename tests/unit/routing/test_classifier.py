@@ -25,7 +25,7 @@ from backend.routing.classifier import (
     to_bytes,
     tokens,
 )
-from backend.weights import CLASSIFIER_FILE, shipped_classifier
+from backend.weights import CLASSIFIER_FILE, read_classifier
 
 MEGABYTE = 1_000_000
 QUESTION = (
@@ -42,7 +42,7 @@ GOLDEN = {
 
 def most_probable(*texts: str) -> str:
     """Return the class that the shipped classifier takes texts for."""
-    return next(iter(shipped_classifier().posterior(texts)))
+    return next(iter(read_classifier().posterior(texts)))
 
 
 @pytest.mark.parametrize(
@@ -84,23 +84,23 @@ def test_a_text_is_of_the_class_that_people_would_name(text: str, expected: str)
 )
 def test_a_text_that_says_nothing_of_its_class_is_chat(text: str) -> None:
     """Nothing, a greeting, numbers, noise, another language: certain, for there is no better guess."""
-    assert shipped_classifier().posterior([text]) == {REST: 1.0}
+    assert read_classifier().posterior([text]) == {REST: 1.0}
 
 
 @given(st.lists(ANY_TEXT, max_size=5))
 def test_probabilities_are_whole_ten_thousandths_that_sum_to_one(texts: list[str]) -> None:
     """In falling order, of known classes, and the same again after JSON: what is recorded is what was used."""
-    posterior = shipped_classifier().posterior(texts)
+    posterior = read_classifier().posterior(texts)
     parts = [round(probability * 10_000) for probability in posterior.values()]
     assert list(posterior.values()) == [part / 10_000 for part in parts]
     assert (sum(parts), parts) == (10_000, sorted(parts, reverse=True))
-    assert set(posterior) <= set(shipped_classifier().classes)
+    assert set(posterior) <= set(read_classifier().classes)
     assert json.loads(json.dumps(posterior)) == posterior
 
 
 def test_the_same_text_gives_the_same_bits_everywhere() -> None:
     """Golden, so that another machine, Python or NumPy shows itself. Training anew changes it."""
-    found = {text: shipped_classifier().posterior([text]) for text in GOLDEN}
+    found = {text: read_classifier().posterior([text]) for text in GOLDEN}
     assert found == GOLDEN
 
 
@@ -152,8 +152,8 @@ def test_of_a_huge_number_of_texts_the_first_and_the_last_are_read() -> None:
 def test_what_stands_in_the_middle_of_a_huge_text_changes_nothing() -> None:
     """A long document in between leaves what is asked before and after it."""
     instruction, document = f"{QUESTION}\n" * 30, "word " * MEGABYTE
-    assert shipped_classifier().posterior([instruction, document, instruction]) == (
-        shipped_classifier().posterior([instruction, f"{document}{document}", instruction])
+    assert read_classifier().posterior([instruction, document, instruction]) == (
+        read_classifier().posterior([instruction, f"{document}{document}", instruction])
     )
 
 
@@ -212,6 +212,6 @@ def test_a_file_that_cannot_be_used_is_refused(content: bytes, told: str) -> Non
 def test_the_shipped_file_is_small_and_names_its_classes() -> None:
     """1.7 MB, and names that an API can carry."""
     assert CLASSIFIER_FILE.stat().st_size < 2 * MEGABYTE
-    assert shipped_classifier().digest == sha256(CLASSIFIER_FILE.read_bytes()).hexdigest()
-    assert REST in shipped_classifier().classes
-    assert all(name.replace("_", "").isalpha() and name.islower() for name in shipped_classifier().classes)
+    assert read_classifier().digest == sha256(CLASSIFIER_FILE.read_bytes()).hexdigest()
+    assert REST in read_classifier().classes
+    assert all(name.replace("_", "").isalpha() and name.islower() for name in read_classifier().classes)

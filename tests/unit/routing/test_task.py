@@ -39,7 +39,7 @@ def test_a_classifier_is_asked_where_no_rule_applies() -> None:
         "law", (("law", 0.75), ("mathematics", 0.25)), "digest"
     )
     assert classifier.read == ["May I?", "Sue?"]
-    assert tasks.found(["```"], 9, offers_tools=False) == Found("code")
+    assert tasks.found(["```"], 9, offers_tools=False) == Found("code", (("code", 1.0),), "digest")
     assert tasks.found([""], 9, offers_tools=True) == Found("tool_use")
     assert tasks.names == {*RULE_TASKS, "mathematics", "law"}
 
