@@ -55,6 +55,7 @@ export type Database = {
           key_hash: string;
           name: string;
           organization_id: string;
+          replaced_by: string | null;
           revoked_at: string | null;
         };
         ComputedFields: never;
@@ -67,6 +68,7 @@ export type Database = {
           key_hash: string;
           name: string;
           organization_id: string;
+          replaced_by?: string | null;
           revoked_at?: string | null;
         };
         Update: {
@@ -78,6 +80,7 @@ export type Database = {
           key_hash?: string;
           name?: string;
           organization_id?: string;
+          replaced_by?: string | null;
           revoked_at?: string | null;
         };
         Relationships: [
@@ -585,6 +588,7 @@ export type Database = {
       };
       organization_members: {
         Row: {
+          accepted_at: string | null;
           created_at: string;
           default_agent_id: string | null;
           last_chosen_at: string | null;
@@ -594,6 +598,7 @@ export type Database = {
         };
         ComputedFields: never;
         Insert: {
+          accepted_at?: string | null;
           created_at?: string;
           default_agent_id?: string | null;
           last_chosen_at?: string | null;
@@ -602,6 +607,7 @@ export type Database = {
           user_id: string;
         };
         Update: {
+          accepted_at?: string | null;
           created_at?: string;
           default_agent_id?: string | null;
           last_chosen_at?: string | null;
@@ -1273,6 +1279,7 @@ export type Database = {
       my_organizations: {
         Args: Record<PropertyKey, never>;
         Returns: {
+          is_accepted: boolean;
           is_active: boolean;
           name: string;
           organization_id: string;

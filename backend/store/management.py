@@ -6,6 +6,10 @@ from uuid import UUID
 from backend.store.client import DataApi
 from backend.store.refusals import call_for_caller
 
+# What may be sent again when an answer is lost: new rows have ids made beforehand. Another change would be judged, the second
+# time, by what the first has done, or undo what somebody did in between.
+_REPEATABLE = frozenset({"create_agent", "create_api_key", "rotate_api_key", "revoke_api_key", "add_member"})
+
 
 async def manage(
     api: DataApi,
@@ -18,8 +22,8 @@ async def manage(
 ) -> Any:  # noqa: ANN401 # JSON
     """Have a member do something to its organization, and return what the function does.
 
-    Sent again, as it is when an answer is lost, it changes nothing more: new rows have ids made beforehand.
     :func:`backend.store.refusals.call_for_caller` says what it raises.
     """
     given = parameters | {"acting_user_id": str(acting_user_id), "organization_id": str(organization_id)}
-    return await call_for_caller(api, function, given, retry_seconds=retry_seconds)
+    seconds = retry_seconds if function in _REPEATABLE else 0
+    return await call_for_caller(api, function, given, retry_seconds=seconds)

@@ -18,14 +18,15 @@ _REFUSALS: Mapping[str, type[ClearfloorError]] = {
     "PT404": NotFoundError,
     "PT409": ConflictError,
 }
-# A value that the database will not take.
+# A value that the database will not take; by its own code our functions say themselves what is wrong with one.
 _CLASS_OF_WRONG_VALUES = "22"
+_OUR_REFUSAL_OF_A_VALUE = "22023"
 
 
 async def call_for_caller(
     api: DataApi, function: str, parameters: Mapping[str, Any], *, retry_seconds: float
 ) -> Any:  # noqa: ANN401 # JSON
-    """Call a function that may be sent again, as it is when an answer is lost, and return what it does.
+    """Call a function and return what it does; again for so long, 0: once, when its answer is lost.
 
     Raises:
         AccessDeniedError: the caller may not do it; nothing was changed. Likewise
@@ -35,11 +36,19 @@ async def call_for_caller(
         StoreUnavailableError: the record was not reached in time; it may or may not have been done.
     """
     try:
+        if not retry_seconds:
+            return await api.call(function, parameters)
         return await record_with_retry(lambda: api.call(function, parameters), seconds=retry_seconds)
     except RecordError as error:
-        refused_as = _REFUSALS.get(error.code)
-        if error.code.startswith(_CLASS_OF_WRONG_VALUES):
-            refused_as = InvalidRequestError
-        if refused_as is None:
-            raise
-        raise refused_as(" ".join(filter(None, (error.told, error.hint)))) from error
+        raise _refusal(error) from error
+
+
+def _refusal(error: RecordError) -> Exception:
+    told = " ".join(filter(None, (error.told, error.hint)))
+    if error.code in _REFUSALS:
+        return _REFUSALS[error.code](told)
+    if error.code == _OUR_REFUSAL_OF_A_VALUE:
+        return InvalidRequestError(told)
+    if error.code.startswith(_CLASS_OF_WRONG_VALUES):
+        return InvalidRequestError("A value is one that the record cannot hold. Nothing was changed.")
+    return error

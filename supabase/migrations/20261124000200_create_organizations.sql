@@ -48,6 +48,7 @@ create table public.organization_members (
     role text not null default 'member'
     constraint organization_members_role_check check (role in ('owner', 'admin', 'member')),
     default_agent_id uuid,
+    accepted_at timestamptz default now(),
     last_chosen_at timestamptz,
     created_at timestamptz not null default now(),
     primary key (organization_id, user_id),
@@ -62,6 +63,8 @@ on public.organization_members (organization_id, default_agent_id);
 comment on table public.organization_members is 'Which Supabase Auth users speak for which organization.';
 comment on column public.organization_members.default_agent_id is
 'The agent that the member''s access token acts as when the request names none.';
+comment on column public.organization_members.accepted_at is
+'Since when the user counts as a member. Null: another member has added it, and it has not chosen the organization yet.';
 comment on column public.organization_members.last_chosen_at is
 'When the user last made this its active organization. Of all its memberships the one that was chosen last is active.';
 
@@ -75,6 +78,7 @@ create table public.api_keys (
     created_at timestamptz not null default now(),
     expires_at timestamptz,
     revoked_at timestamptz,
+    replaced_by uuid,
     constraint api_keys_key_hash_key unique (key_hash),
     constraint api_keys_agent_fkey
     foreign key (organization_id, agent_id) references public.agents (organization_id, id)
@@ -83,6 +87,8 @@ create table public.api_keys (
 create index api_keys_agent_idx on public.api_keys (organization_id, agent_id);
 
 comment on table public.api_keys is 'Keys of agents. Only the SHA-256 of a key is kept.';
+comment on column public.api_keys.replaced_by is
+'The key that was made in its place; it goes on beside that one for a while, and is not replaced again.';
 comment on column public.api_keys.display_prefix is 'The first characters of the key, for people to tell keys apart.';
 
 revoke all on public.organizations, public.agents, public.organization_members, public.api_keys
@@ -90,7 +96,7 @@ from anon, authenticated, service_role;
 
 grant select on public.organizations, public.agents, public.organization_members to authenticated;
 -- The hash stays out of the tenant's sight: it is of no use to it, and of some to a thief.
-grant select (id, organization_id, agent_id, name, display_prefix, created_at, expires_at, revoked_at)
+grant select (id, organization_id, agent_id, name, display_prefix, created_at, expires_at, revoked_at, replaced_by)
 on public.api_keys to authenticated;
 -- An organization is never deleted: its record and its ledger stay.
 grant select, insert, update on public.organizations to service_role;

@@ -46,15 +46,18 @@ using (organization_id = (
 grant create on schema private to clearfloor_writer;
 set role clearfloor_writer;
 
--- A UUIDv7 of this moment: ordering by it is ordering by time. https://www.rfc-editor.org/rfc/rfc9562#section-5.7
+-- A UUIDv7 of this moment: ordering by it is ordering by time, to a quarter of a microsecond.
+-- https://www.rfc-editor.org/rfc/rfc9562#section-6.2, method 3
 create function private.uuid7() returns uuid
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 declare
-    milliseconds constant bigint := extract(epoch from clock_timestamp()) * 1000;
-    -- A random UUID is a version 4 and has its variant already: two more bits make it a 7.
+    microseconds constant bigint := extract(epoch from clock_timestamp()) * 1000000;
+    milliseconds constant bigint := microseconds / 1000;
+    fraction constant integer := microseconds % 1000 * 4096 / 1000;
+    -- The variant is in the random UUID already.
     bytes constant bytea := overlay(uuid_send(gen_random_uuid()) placing substring(int8send(milliseconds) from 3) from 1 for 6);
 begin
-    return encode(set_bit(set_bit(bytes, 52, 1), 53, 1), 'hex')::uuid;
+    return encode(set_byte(set_byte(bytes, 6, 112 + fraction / 256), 7, fraction % 256), 'hex')::uuid;
 end
 $$;
 
@@ -99,14 +102,20 @@ begin
 end
 $$;
 
+create function private.without_hash(changed jsonb) returns jsonb
+language plpgsql immutable set search_path = pg_catalog, pg_temp as $$
+begin
+    return case when changed ? 'key_hash' then changed || '{"key_hash": "not shown"}' else changed end;
+end
+$$;
+
 -- Writes the entry of a changed row. Its first argument names the column that identifies the row within its organization;
--- the others name columns that are the database's own business.
+-- the others name columns that are the database's own business. That a key's hash has changed is told, but not to what.
 create function private.audit() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
-    own_columns constant text[] := tg_argv[1:] || array['key_hash'];
-    was jsonb := case when tg_op <> 'INSERT' then to_jsonb(old) - own_columns end;
-    is_now jsonb := case when tg_op <> 'DELETE' then to_jsonb(new) - own_columns end;
+    was jsonb := case when tg_op <> 'INSERT' then to_jsonb(old) - coalesce(tg_argv[1:], '{}') end;
+    is_now jsonb := case when tg_op <> 'DELETE' then to_jsonb(new) - coalesce(tg_argv[1:], '{}') end;
     kept constant jsonb := coalesce(is_now, was);
 begin
     if tg_op = 'UPDATE' then
@@ -124,7 +133,7 @@ begin
         clock_timestamp(), nullif(current_setting('clearfloor.acting_user_id', true), '')::uuid,
         -- PostgREST sets the role; a function with its owner's rights leaves it as it was.
         coalesce(nullif(current_setting('role'), 'none'), session_user), tg_table_name, (kept ->> tg_argv[0])::uuid,
-        lower(tg_op), was, is_now
+        lower(tg_op), private.without_hash(was), private.without_hash(is_now)
     );
     return null;
 end
@@ -140,7 +149,9 @@ for each row execute function private.audit('id');
 create trigger api_keys_audit after insert or update or delete on public.api_keys
 for each row execute function private.audit('id');
 create trigger organization_members_audit after insert or update or delete on public.organization_members
-for each row execute function private.audit('user_id', 'last_chosen_at');
+for each row execute function private.audit('user_id', 'last_chosen_at', 'accepted_at');
 
 create trigger audit_entries_refuse_change before update or delete on public.audit_entries
 for each row execute function private.refuse_change('A mistake is mended by another change, which has its own entry.');
+create trigger audit_entries_refuse_truncate before truncate on public.audit_entries
+for each statement execute function private.refuse_change('What was done stays told.');

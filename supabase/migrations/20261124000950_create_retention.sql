@@ -44,7 +44,7 @@ set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off se
 set plan_cache_mode = force_generic_plan as $$
 declare
     kept_from constant timestamptz := (select now() - make_interval(days => keep_days::integer) from public.retention);
-    first_kept_id constant uuid := lpad(to_hex((extract(epoch from kept_from) * 1000)::bigint), 12, '0') || repeat('0', 20);
+    first_kept_id constant uuid := lpad(to_hex((greatest(extract(epoch from kept_from), 0) * 1000)::bigint), 12, '0') || repeat('0', 20);
     deleted integer;
     latest timestamptz;
 begin
@@ -57,7 +57,7 @@ begin
         select decision.id from public.routing_outcomes as decision
         where decision.id < first_kept_id and decision.opened_at < kept_from and decision.completed_at is not null
         order by decision.id
-        limit batch_size
+        limit greatest(batch_size, 0)
         -- One that is being taken up again at this moment, after the sweep, stays.
         for update skip locked
     ),

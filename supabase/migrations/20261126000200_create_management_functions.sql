@@ -47,6 +47,10 @@ language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 declare
     organization public.organizations;
 begin
+    -- In this order, as where members are changed: else the two wait for each other.
+    perform from public.organizations as kept
+    where kept.id = change_organization.organization_id
+    for no key update;
     perform private.act_as(acting_user_id, organization_id, '{owner}');
     update public.organizations as kept
     set
@@ -154,7 +158,8 @@ begin
     perform private.act_as(acting_user_id, organization_id, '{owner,admin}');
     perform private.require_agent(organization_id, agent_id);
     return coalesce(private.known_key(key_id, agent_id, key_hash), private.insert_key((
-        key_id, organization_id, agent_id, name, display_prefix, decode(key_hash, 'hex'), clock_timestamp(), expires_at, null
+        key_id, organization_id, agent_id, name, display_prefix, decode(key_hash, 'hex'), clock_timestamp(), expires_at, null,
+        null
     )::public.api_keys));
 end
 $$;
@@ -183,16 +188,21 @@ begin
     new_key := private.known_key(new_key_id, old_key.agent_id, key_hash);
     if new_key is not null then
         return new_key;
+    elsif old_key.replaced_by is not null then
+        raise exception 'The key % has been replaced by %; nothing was changed.', key_id, old_key.replaced_by
+        using errcode = 'PT409', hint = 'Rotate that one.';
     elsif old_key.revoked_at is not null or old_key.expires_at <= moment then
         raise exception 'The key % has ended; nothing was changed.', key_id
         using errcode = 'PT409', hint = 'Create a new one.';
     end if;
     new_key := private.insert_key((
         new_key_id, organization_id, old_key.agent_id, old_key.name, display_prefix, decode(key_hash, 'hex'), moment,
-        old_key.expires_at, null
+        old_key.expires_at, null, null
     )::public.api_keys);
     update public.api_keys as key
-    set expires_at = least(key.expires_at, moment + make_interval(secs => grace_seconds))
+    set
+        expires_at = least(key.expires_at, moment + make_interval(secs => grace_seconds)),
+        replaced_by = new_key_id
     where key.id = old_key.id;
     return new_key;
 end
@@ -274,8 +284,12 @@ begin
         raise exception 'The user % is a member already, with the role `%`; nothing was changed.', user_id, known.role
         using errcode = 'PT409', hint = 'Change the member instead.';
     elsif known.user_id is null then
-        insert into public.organization_members (organization_id, user_id, role, default_agent_id)
-        values (add_member.organization_id, add_member.user_id, add_member.role, add_member.default_agent_id)
+        insert into public.organization_members (organization_id, user_id, role, default_agent_id, accepted_at)
+        values (
+            add_member.organization_id, add_member.user_id, add_member.role, add_member.default_agent_id,
+            -- The operator knows whom it adds; a member may not know whom.
+            case when acting_user_id is null then clock_timestamp() end
+        )
         returning * into known;
     end if;
     return to_jsonb(known);
@@ -287,7 +301,7 @@ end
 $$;
 
 comment on function public.add_member is
-'Makes a Supabase user a member. For owners; with the role `member` for admins, too.';
+'Makes a Supabase user a member, which counts once it has chosen the organization. For owners; with the role `member` for admins, too.';
 
 create function public.change_member(acting_user_id uuid, organization_id uuid, user_id uuid, changes jsonb) returns jsonb
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '4s' as $$

@@ -1,54 +1,54 @@
 -- What the other files share: two organizations with a row in every table, actors by their names, and what an actor may do
--- with a table. It is kept in the schema `tests`, which zzz_drop_helpers.sql drops at the end of a run. One file alone:
+-- with a table. It is kept in the schema `clearfloor_tests`, which zzz_drop_helpers.sql drops at the end of a run. One file alone:
 -- `supabase test db supabase/tests/000_helpers.sql supabase/tests/tables/test_wallets.sql`.
 begin;
 select plan(1);
 set local client_min_messages = warning;
 
-drop schema if exists tests cascade;
-create schema tests;
-grant usage on schema tests to public;
+drop schema if exists clearfloor_tests cascade;
+create schema clearfloor_tests;
+grant usage on schema clearfloor_tests to public;
 
 -- Ids are hashes of names: the same in every run, and nobody else's.
-create function tests.id(name text) returns uuid language sql immutable set search_path = pg_catalog, pg_temp as $$
+create function clearfloor_tests.id(name text) returns uuid language sql immutable set search_path = pg_catalog, pg_temp as $$
     select md5('clearfloor pgtap ' || name)::uuid
 $$;
 
 -- Users, each with the claims of its token, as Supabase Auth writes them.
-create table tests.users (name text primary key, claims jsonb);
-grant select on tests.users to public;
+create table clearfloor_tests.users (name text primary key, claims jsonb);
+grant select on clearfloor_tests.users to public;
 
-create function tests.claims(
+create function clearfloor_tests.claims(
     name text, app_metadata jsonb default '{}', is_anonymous boolean default false, user_metadata jsonb default '{}'
 ) returns jsonb language sql immutable set search_path = pg_catalog, pg_temp as $$
     select jsonb_build_object(
-        'sub', tests.id(name), 'role', 'authenticated', 'aud', 'authenticated', 'is_anonymous', is_anonymous,
+        'sub', clearfloor_tests.id(name), 'role', 'authenticated', 'aud', 'authenticated', 'is_anonymous', is_anonymous,
         'app_metadata', app_metadata, 'user_metadata', user_metadata
     )
 $$;
 
-create function tests.speaks_for(organization text, role text) returns jsonb
+create function clearfloor_tests.speaks_for(organization text, role text) returns jsonb
 language sql immutable set search_path = pg_catalog, pg_temp as $$
-    select jsonb_build_object('organization_id', tests.id(organization), 'role', role)
+    select jsonb_build_object('organization_id', clearfloor_tests.id(organization), 'role', role)
 $$;
 
-insert into tests.users
-select name, tests.claims(name, app_metadata, is_anonymous)
+insert into clearfloor_tests.users
+select name, clearfloor_tests.claims(name, app_metadata, is_anonymous)
 from (values
-    ('member of acme', tests.speaks_for('acme', 'member'), false),
-    ('owner of acme', tests.speaks_for('acme', 'owner'), false),
-    ('member of zenith', tests.speaks_for('zenith', 'member'), false),
+    ('member of acme', clearfloor_tests.speaks_for('acme', 'member'), false),
+    ('owner of acme', clearfloor_tests.speaks_for('acme', 'owner'), false),
+    ('member of zenith', clearfloor_tests.speaks_for('zenith', 'member'), false),
     ('user of no organization', '{}', false),
     ('anonymous user', '{}', true),
-    ('anonymous user of acme', tests.speaks_for('acme', 'owner'), true)
+    ('anonymous user of acme', clearfloor_tests.speaks_for('acme', 'owner'), true)
 ) as actors (name, app_metadata, is_anonymous);
 
 -- Speaks from now on as a user by its name above, or as a role by its own: until `reset role`.
-create procedure tests.authenticate_as(actor text) language plpgsql set search_path = pg_catalog, pg_temp as $$
+create procedure clearfloor_tests.authenticate_as(actor text) language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
-    known tests.users;
+    known clearfloor_tests.users;
 begin
-    select * from tests.users where name = actor into known;
+    select * from clearfloor_tests.users where name = actor into known;
     if known is null then
         known.claims := jsonb_build_object('role', actor);
     end if;
@@ -58,68 +58,68 @@ end
 $$;
 
 -- Both organizations, and the operator's catalogue. A new table gets its rows here.
-create procedure tests.create_world() language plpgsql set search_path = pg_catalog, pg_temp as $$
+create procedure clearfloor_tests.create_world() language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
     name text;
 begin
     insert into auth.users (id, email)
-    select tests.id(users.name), replace(users.name, ' ', '.') || '@pgtap.example' from tests.users;
+    select clearfloor_tests.id(users.name), replace(users.name, ' ', '.') || '@pgtap.example' from clearfloor_tests.users;
     insert into public.providers (name, base_url) values ('pgtap', 'http://pgtap.example/v1');
     insert into public.models (name) values ('pgtap');
     insert into public.model_qualities values ('pgtap', 'general', 1, 'pgtap', '2026-01-01');
     insert into public.candidates (id, provider, model, upstream_model, context_window_tokens, max_output_tokens)
-    values (tests.id('candidate'), 'pgtap', 'pgtap', 'pgtap', 1000, 1000);
+    values (clearfloor_tests.id('candidate'), 'pgtap', 'pgtap', 'pgtap', 1000, 1000);
     insert into public.prices
-    values (tests.id('price'), tests.id('candidate'), now(), array[(0, 0, 0, 0, 0, 0, 0)::public.price_tier], 'pgtap');
-    insert into public.candidate_cooldowns values (tests.id('candidate'), now(), 'pgtap');
+    values (clearfloor_tests.id('price'), clearfloor_tests.id('candidate'), now(), array[(0, 0, 0, 0, 0, 0, 0)::public.price_tier], 'pgtap');
+    insert into public.candidate_cooldowns values (clearfloor_tests.id('candidate'), now(), 'pgtap');
     insert into public.catalogue_snapshots (version, digest, content) overriding system value values (-1, 'pgtap', '[]');
     insert into public.quality_sums values ('pgtap', 'general', 0, 0, now());
     insert into public.rate_snapshots (digest, prior_strength, content) values ('pgtap', 12, '{}');
     foreach name in array array['acme', 'zenith'] loop
-        insert into public.organizations (id, name) values (tests.id(name), name);
-        insert into public.agents (id, organization_id, name) values (tests.id(name || ' agent'), tests.id(name), name);
+        insert into public.organizations (id, name) values (clearfloor_tests.id(name), name);
+        insert into public.agents (id, organization_id, name) values (clearfloor_tests.id(name || ' agent'), clearfloor_tests.id(name), name);
         insert into public.api_keys (id, organization_id, agent_id, name, display_prefix, key_hash)
-        values (tests.id(name || ' key'), tests.id(name), tests.id(name || ' agent'), name, 'cf_', sha256(name::bytea));
+        values (clearfloor_tests.id(name || ' key'), clearfloor_tests.id(name), clearfloor_tests.id(name || ' agent'), name, 'cf_', sha256(name::bytea));
         insert into public.spend_caps (id, organization_id, window_kind, limit_nano_usd)
-        values (tests.id(name || ' cap'), tests.id(name), 'day', 1);
+        values (clearfloor_tests.id(name || ' cap'), clearfloor_tests.id(name), 'day', 1);
         insert into public.spend_counters (spend_cap_id, window_start, organization_id)
-        values (tests.id(name || ' cap'), now(), tests.id(name));
+        values (clearfloor_tests.id(name || ' cap'), now(), clearfloor_tests.id(name));
         insert into public.rate_limits (id, organization_id, requests_per_minute)
-        values (tests.id(name || ' limit'), tests.id(name), 1);
+        values (clearfloor_tests.id(name || ' limit'), clearfloor_tests.id(name), 1);
         insert into public.ledger_entries (id, organization_id, kind, debit_account, credit_account, amount_nano_usd)
-        values (tests.id(name || ' entry'), tests.id(name), 'top_up', 'funding', 'wallet', 1);
+        values (clearfloor_tests.id(name || ' entry'), clearfloor_tests.id(name), 'top_up', 'funding', 'wallet', 1);
         insert into public.usage_hours (organization_id, hour, agent_id, outcome_status, decisions)
-        values (tests.id(name), date_trunc('hour', now()), tests.id(name || ' agent'), 'succeeded', 1);
+        values (clearfloor_tests.id(name), date_trunc('hour', now()), clearfloor_tests.id(name || ' agent'), 'succeeded', 1);
         insert into public.idempotency_keys
-        values (tests.id(name || ' agent'), 'key', tests.id(name), sha256('body'), tests.id(name || ' decision'), now());
-        insert into public.stored_answers values (tests.id(name || ' decision'), tests.id(name), 'sealed', now());
+        values (clearfloor_tests.id(name || ' agent'), 'key', clearfloor_tests.id(name), sha256('body'), clearfloor_tests.id(name || ' decision'), now());
+        insert into public.stored_answers values (clearfloor_tests.id(name || ' decision'), clearfloor_tests.id(name), 'sealed', now());
         insert into public.routing_outcomes (
             id, organization_id, agent_id, lease_expires_at, requested_model, requested_rule, decision_rule, task, stream,
             catalogue_version, routing_request, candidates
         ) values (
-            tests.id(name || ' decision'), tests.id(name), tests.id(name || ' agent'), now(), 'auto', 'pinned_model',
+            clearfloor_tests.id(name || ' decision'), clearfloor_tests.id(name), clearfloor_tests.id(name || ' agent'), now(), 'auto', 'pinned_model',
             'pinned_model', 'general', false, -1, '{}', '[]'
         );
         insert into public.inferences (
             id, organization_id, routing_outcome_id, attempt_number, candidate_id, provider, model, price_id, bound_nano_usd
         ) values (
-            tests.id(name || ' attempt'), tests.id(name), tests.id(name || ' decision'), 1, tests.id('candidate'), 'pgtap',
-            'pgtap', tests.id('price'), 0
+            clearfloor_tests.id(name || ' attempt'), clearfloor_tests.id(name), clearfloor_tests.id(name || ' decision'), 1, clearfloor_tests.id('candidate'), 'pgtap',
+            'pgtap', clearfloor_tests.id('price'), 0
         );
         insert into public.feedback (routing_outcome_id, source, organization_id, agent_id, model, task, score, api_key_id)
         values (
-            tests.id(name || ' decision'), 'agent', tests.id(name), tests.id(name || ' agent'), 'pgtap', 'general', 1,
-            tests.id(name || ' key')
+            clearfloor_tests.id(name || ' decision'), 'agent', clearfloor_tests.id(name), clearfloor_tests.id(name || ' agent'), 'pgtap', 'general', 1,
+            clearfloor_tests.id(name || ' key')
         );
     end loop;
     insert into public.organization_members (organization_id, user_id, role) values
-    (tests.id('acme'), tests.id('member of acme'), 'member'),
-    (tests.id('acme'), tests.id('owner of acme'), 'owner'),
-    (tests.id('zenith'), tests.id('member of zenith'), 'member');
+    (clearfloor_tests.id('acme'), clearfloor_tests.id('member of acme'), 'member'),
+    (clearfloor_tests.id('acme'), clearfloor_tests.id('owner of acme'), 'owner'),
+    (clearfloor_tests.id('zenith'), clearfloor_tests.id('member of zenith'), 'member');
 end
 $$;
 
-create function tests.columns_of(table_name text) returns setof pg_attribute
+create function clearfloor_tests.columns_of(table_name text) returns setof pg_attribute
 language sql stable set search_path = pg_catalog, pg_temp as $$
     select * from pg_attribute
     where attrelid = format('public.%I', table_name)::regclass and attnum > 0 and not attisdropped
@@ -127,7 +127,7 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
 $$;
 
 -- What a role is granted on a table, by itself or through others: `nothing`, or commands, with columns where it is not all.
-create function tests.granted(table_name text, role text) returns text
+create function clearfloor_tests.granted(table_name text, role text) returns text
 language sql stable set search_path = pg_catalog, pg_temp as $$
     select coalesce(string_agg(lower(command) || scope, ', ' order by command <> 'SELECT', place), 'nothing')
     from aclexplode(acldefault('r', 'postgres'::regrole)) with ordinality as acl (grantor, grantee, command, grantable, place)
@@ -135,7 +135,7 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
         select case
             when has_table_privilege(role, 'public.' || table_name, command) then ''
             when command in ('SELECT', 'INSERT', 'UPDATE', 'REFERENCES') then (
-                select format(' (%s)', string_agg(attname, ', ')) from tests.columns_of(table_name)
+                select format(' (%s)', string_agg(attname, ', ')) from clearfloor_tests.columns_of(table_name)
                 where has_column_privilege(role, attrelid, attnum, command) having count(*) > 0
             )
         end as scope
@@ -144,11 +144,11 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
 $$;
 
 -- The commands that a role gets past its grants with, tried out. What is tried is undone.
-create function tests.permitted(table_name text, role text) returns text
+create function clearfloor_tests.permitted(table_name text, role text) returns text
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
     updatable constant text := (
-        select attname from tests.columns_of(table_name)
+        select attname from clearfloor_tests.columns_of(table_name)
         order by has_column_privilege(role, attrelid, attnum, 'UPDATE') desc, attnum limit 1
     );
     command text;
@@ -160,7 +160,7 @@ begin
         'truncate public.%1$I'
     ] loop
         begin
-            call tests.authenticate_as(role);
+            call clearfloor_tests.authenticate_as(role);
             execute format(command, table_name, updatable);
             raise exception 'permitted';
         exception when others then
@@ -173,25 +173,25 @@ begin
 end
 $$;
 
-create function tests.grants_are(table_name text, role text, commands text) returns setof text
+create function clearfloor_tests.grants_are(table_name text, role text, commands text) returns setof text
 language sql set search_path = pg_catalog, extensions, pg_temp as $$
-    select is(tests.granted(table_name, role), commands, format('%s is granted %s on %s', role, commands, table_name))
+    select is(clearfloor_tests.granted(table_name, role), commands, format('%s is granted %s on %s', role, commands, table_name))
     union all
     select is(
-        tests.permitted(table_name, role), regexp_replace(commands, ' \(.*?\)', '', 'g'),
+        clearfloor_tests.permitted(table_name, role), regexp_replace(commands, ' \(.*?\)', '', 'g'),
         format('%s tries every command on %s, and gets no further', role, table_name)
     )
 $$;
 
 -- Whose rows a command has come to: an organization's, or the operator's (null).
-create table tests.touched (owner uuid);
-grant select, insert on tests.touched to public;
+create table clearfloor_tests.touched (owner uuid);
+grant select, insert on clearfloor_tests.touched to public;
 
 -- The expression for whose a row is.
-create function tests.owner_of(table_name text) returns text language sql stable set search_path = pg_catalog, pg_temp as $$
+create function clearfloor_tests.owner_of(table_name text) returns text language sql stable set search_path = pg_catalog, pg_temp as $$
     select coalesce(
         (
-            select attname from tests.columns_of(table_name)
+            select attname from clearfloor_tests.columns_of(table_name)
             where attname = case table_name when 'organizations' then 'id' else 'organization_id' end
         ),
         'null::uuid'
@@ -199,38 +199,38 @@ create function tests.owner_of(table_name text) returns text language sql stable
 $$;
 
 -- Notes a row that an UPDATE or DELETE has come to, and leaves it as it is.
-create function tests.touch() returns trigger language plpgsql set search_path = pg_catalog, pg_temp as $$
+create function clearfloor_tests.touch() returns trigger language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
-    insert into tests.touched values ((to_jsonb(old) ->> tg_argv[0])::uuid);
+    insert into clearfloor_tests.touched values ((to_jsonb(old) ->> tg_argv[0])::uuid);
     return null;
 end
 $$;
 
 -- A row of each owner, to be inserted again.
-create function tests.copies(table_name text) returns jsonb [] language plpgsql set search_path = pg_catalog, pg_temp as $$
+create function clearfloor_tests.copies(table_name text) returns jsonb [] language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
-    owners constant integer := case tests.owner_of(table_name) when 'null::uuid' then 1 else 2 end;
+    owners constant integer := case clearfloor_tests.owner_of(table_name) when 'null::uuid' then 1 else 2 end;
     copies jsonb [];
 begin
     execute format(
         'select array_agg(copy) from (select distinct on (%1$s) to_jsonb(kept) as copy from public.%2$I as kept '
-        'where %1$s is null or %1$s in (tests.id(''acme''), tests.id(''zenith''))) as kept',
-        tests.owner_of(table_name), table_name
+        'where %1$s is null or %1$s in (clearfloor_tests.id(''acme''), clearfloor_tests.id(''zenith''))) as kept',
+        clearfloor_tests.owner_of(table_name), table_name
     ) into copies;
     if cardinality(copies) is distinct from owners then
         raise exception 'There is nothing in % to be kept from others.', table_name
-        using hint = 'Add a row of acme and one of zenith to tests.create_world().';
+        using hint = 'Add a row of acme and one of zenith to clearfloor_tests.create_world().';
     end if;
     return copies;
 end
 $$;
 
 -- A copy that is not kept from the table by a policy has come to it, whatever a constraint says then.
-create function tests.insert_copy(table_name text, copy jsonb) returns void
+create function clearfloor_tests.insert_copy(table_name text, copy jsonb) returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
     columns constant text := (
-        select string_agg(quote_ident(attname), ', ') from tests.columns_of(table_name)
+        select string_agg(quote_ident(attname), ', ') from clearfloor_tests.columns_of(table_name)
         where attgenerated = '' and attidentity <> 'a'
     );
     record constant text := format('jsonb_populate_record(null::public.%I, $1)', table_name);
@@ -245,43 +245,43 @@ begin
             return;
         when others then null;
     end;
-    execute format('insert into tests.touched select %s from %s', tests.owner_of(table_name), record) using copy;
+    execute format('insert into clearfloor_tests.touched select %s from %s', clearfloor_tests.owner_of(table_name), record) using copy;
 end
 $$;
 
 -- Whose rows an actor's command comes to: `none`, `acme`, `zenith`, `all` or `others`; `refused` is a missing grant.
 -- anon and users are granted every command first, so that the policies stand alone: whatever a later migration grants by
 -- mistake, this is what it opens. service_role is above policies, and has the grants that it has. All of it is undone.
-create function tests.reached(table_name text, actor text, command text) returns text
+create function clearfloor_tests.reached(table_name text, actor text, command text) returns text
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
-    first_column constant text := (select attname from tests.columns_of(table_name) limit 1);
-    copies constant jsonb [] := tests.copies(table_name);
+    first_column constant text := (select attname from clearfloor_tests.columns_of(table_name) limit 1);
+    copies constant jsonb [] := clearfloor_tests.copies(table_name);
     owners uuid [];
 begin
     execute format('grant select, insert, update, delete on public.%I to anon, authenticated', table_name);
     execute format(
-        'create trigger "000_touch" before update or delete on public.%I for each row execute function tests.touch(%L)',
-        table_name, tests.owner_of(table_name)
+        'create trigger "000_touch" before update or delete on public.%I for each row execute function clearfloor_tests.touch(%L)',
+        table_name, clearfloor_tests.owner_of(table_name)
     );
-    call tests.authenticate_as(actor);
+    call clearfloor_tests.authenticate_as(actor);
     case command
         when 'select' then
-            execute format('insert into tests.touched select %s from public.%I', tests.owner_of(table_name), table_name);
-        when 'insert' then perform tests.insert_copy(table_name, copy) from unnest(copies) as copy;
+            execute format('insert into clearfloor_tests.touched select %s from public.%I', clearfloor_tests.owner_of(table_name), table_name);
+        when 'insert' then perform clearfloor_tests.insert_copy(table_name, copy) from unnest(copies) as copy;
         -- Neither reads a column, so that no policy for reading hides a row from them.
         when 'update' then execute format('update public.%I set %I = default', table_name, first_column);
         when 'delete' then execute format('delete from public.%I', table_name);
     end case;
-    owners := array(select distinct owner from tests.touched);
+    owners := array(select distinct owner from clearfloor_tests.touched);
     raise exception 'undone' using errcode = 'UNDO0';
 exception
     when sqlstate 'UNDO0' then
         return case
             when owners = '{}' then 'none'
-            when owners = array[null::uuid] or owners @> array[tests.id('acme'), tests.id('zenith')] then 'all'
-            when owners = array[tests.id('acme')] then 'acme'
-            when owners = array[tests.id('zenith')] then 'zenith'
+            when owners = array[null::uuid] or owners @> array[clearfloor_tests.id('acme'), clearfloor_tests.id('zenith')] then 'all'
+            when owners = array[clearfloor_tests.id('acme')] then 'acme'
+            when owners = array[clearfloor_tests.id('zenith')] then 'zenith'
             else 'others'
         end;
     when insufficient_privilege then
@@ -292,21 +292,21 @@ exception
 end
 $$;
 
-create function tests.access_of(table_name text, actor text) returns text
+create function clearfloor_tests.access_of(table_name text, actor text) returns text
 language sql set search_path = pg_catalog, pg_temp as $$
     select format(
-        'selects %s, inserts %s, updates %s, deletes %s', tests.reached(table_name, actor, 'select'),
-        tests.reached(table_name, actor, 'insert'), tests.reached(table_name, actor, 'update'),
-        tests.reached(table_name, actor, 'delete')
+        'selects %s, inserts %s, updates %s, deletes %s', clearfloor_tests.reached(table_name, actor, 'select'),
+        clearfloor_tests.reached(table_name, actor, 'insert'), clearfloor_tests.reached(table_name, actor, 'update'),
+        clearfloor_tests.reached(table_name, actor, 'delete')
     )
 $$;
 
-create function tests.access_is(table_name text, actor text, selects text, inserts text, updates text, deletes text)
+create function clearfloor_tests.access_is(table_name text, actor text, selects text, inserts text, updates text, deletes text)
 returns text language sql set search_path = pg_catalog, extensions, pg_temp as $$
-    select is(tests.access_of(table_name, actor), access, format('%s in %s: %s', actor, table_name, access))
+    select is(clearfloor_tests.access_of(table_name, actor), access, format('%s in %s: %s', actor, table_name, access))
     from format('selects %s, inserts %s, updates %s, deletes %s', selects, inserts, updates, deletes) as access
 $$;
 
-select has_schema('tests', 'the helpers are there');
+select has_schema('clearfloor_tests', 'the helpers are there');
 select * from finish();
 commit;

@@ -1,6 +1,6 @@
 -- What Supabase Auth puts into a token, and how a user switches between its organizations.
 begin;
-select plan(24);
+select plan(32);
 
 create function pg_temp.id(name text) returns uuid language sql immutable return md5('clearfloor pgtap ' || name)::uuid;
 
@@ -75,11 +75,34 @@ select is(
     pg_temp.speaks_for('zenith', 'admin'), 'claims without app_metadata get it'
 );
 
+select is(
+    private.access_token_hook(jsonb_build_object('user_id', pg_temp.id('bob'), 'claims', jsonb_build_object('app_metadata', odd)))
+    -> 'claims' -> 'app_metadata',
+    pg_temp.speaks_for('zenith', 'admin'), format('an app_metadata of %s keeps nobody from signing in', odd)
+)
+from unnest(array['null', '"text"', '[]', '7']::jsonb []) as odd;
+
+-- A membership that another member gave, and that the user has not chosen.
+insert into public.organization_members (organization_id, user_id, created_at, accepted_at)
+values (pg_temp.id('other'), pg_temp.id('bob'), '2025-01-01', null), (pg_temp.id('other'), pg_temp.id('eve'), '2025-01-01', null);
+select is(pg_temp.metadata('eve'), '{}', 'nobody''s token speaks for an organization that it has not chosen');
+select is(pg_temp.metadata('bob'), pg_temp.speaks_for('zenith', 'admin'), 'nor does it stop speaking for the one that it has');
+set local role authenticated;
+do $$ begin perform pg_temp.sign_in('eve'); end $$;
+select results_eq(
+    'select name, is_accepted, is_active from public.my_organizations()', $$values ('other', false, false)$$,
+    'a user sees that it was added'
+);
+do $$ begin perform public.switch_organization(pg_temp.id('other')); end $$;
+reset role;
+select is(pg_temp.metadata('eve'), pg_temp.speaks_for('other', 'member'), 'to choose it is to accept');
+delete from public.organization_members where organization_id = pg_temp.id('other');
+
 -- What a user sees of its organizations, and how it switches.
 set local role authenticated;
 do $$ begin perform pg_temp.sign_in('ann', 'acme'); end $$;
 select results_eq(
-    'select organization_id, name, role, is_active from public.my_organizations()',
+    'select organization_id, name, role, is_active from public.my_organizations() where is_accepted',
     $$values (pg_temp.id('acme'), 'acme', 'owner', true), (pg_temp.id('zenith'), 'zenith', 'member', false)$$,
     'a user lists its organizations, also those that its token does not speak for, and no others'
 );
@@ -107,7 +130,7 @@ select is(pg_temp.metadata('ann'), pg_temp.speaks_for('zenith', 'member'), 'what
 select is_empty(
     $$
         select from public.audit_entries
-        where organization_id = pg_temp.id('zenith') and table_name = 'organization_members' and action = 'update'
+        where organization_id = any(array[pg_temp.id('zenith'), pg_temp.id('other')]) and table_name = 'organization_members' and action = 'update'
     $$,
     'to look at another organization is no change of either'
 );

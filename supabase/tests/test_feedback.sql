@@ -1,7 +1,7 @@
 -- Feedback: who may rate which decision, once, and what it adds to which sums.
 begin;
 select plan(39);
-call tests.create_world();
+call clearfloor_tests.create_world();
 
 -- A decision of acme's agent, answered by `pgtap` (predicted at 0.8) after another candidate had failed.
 create function pg_temp.decide(
@@ -12,10 +12,10 @@ begin
         id, organization_id, agent_id, lease_expires_at, requested_model, requested_rule, decision_rule, floor, task, stream,
         catalogue_version, routing_request, candidates
     ) values (
-        tests.id(name), tests.id(organization), tests.id(organization || ' agent'), now(), 'auto', 'cheapest_clearing_floor',
+        clearfloor_tests.id(name), clearfloor_tests.id(organization), clearfloor_tests.id(organization || ' agent'), now(), 'auto', 'cheapest_clearing_floor',
         'cheapest_clearing_floor', 0.7, 'code', false, -1, request, jsonb_build_array(
-            jsonb_build_object('candidate_id', tests.id('other'), 'model', 'other', 'quality', 0.9),
-            jsonb_build_object('candidate_id', tests.id('candidate'), 'model', 'pgtap', 'quality', 0.8)
+            jsonb_build_object('candidate_id', clearfloor_tests.id('other'), 'model', 'other', 'quality', 0.9),
+            jsonb_build_object('candidate_id', clearfloor_tests.id('candidate'), 'model', 'pgtap', 'quality', 0.8)
         )
     );
     insert into public.inferences (
@@ -23,12 +23,12 @@ begin
         status, finished_at, usage_source
     )
     select
-        tests.id(name || attempt.number), tests.id(organization), tests.id(name), attempt.number, tests.id(attempt.candidate),
-        'pgtap', attempt.model, tests.id('price'), 0, attempt.status, now(), 'estimate'
+        clearfloor_tests.id(name || attempt.number), clearfloor_tests.id(organization), clearfloor_tests.id(name), attempt.number, clearfloor_tests.id(attempt.candidate),
+        'pgtap', attempt.model, clearfloor_tests.id('price'), 0, attempt.status, now(), 'estimate'
     from (values (1, 'other', 'other', 'failed'), (2, 'candidate', 'pgtap', 'succeeded')) as attempt (number, candidate, model, status);
     update public.routing_outcomes
-    set outcome_status = outcome, completed_at = now(), charge_nano_usd = 0, inference_id = tests.id(name || 2)
-    where id = tests.id(name) and outcome <> 'open';
+    set outcome_status = outcome, completed_at = now(), charge_nano_usd = 0, inference_id = clearfloor_tests.id(name || 2)
+    where id = clearfloor_tests.id(name) and outcome <> 'open';
 end
 $$;
 
@@ -41,12 +41,12 @@ declare
     given jsonb;
 begin
     given := public.record_feedback(
-        tests.id(name), tests.id(organization), case when member is null then tests.id(agent) end,
-        case when member is null then tests.id(organization || ' key') end, tests.id(member), checker, score
+        clearfloor_tests.id(name), clearfloor_tests.id(organization), case when member is null then clearfloor_tests.id(agent) end,
+        case when member is null then clearfloor_tests.id(organization || ' key') end, clearfloor_tests.id(member), checker, score
     );
     return concat_ws(' ', given ->> 'source', given ->> 'model', given ->> 'task', given ->> 'predicted', given ->> 'floor', given ->> 'score');
 exception when others then
-    return replace(sqlstate || ' ' || sqlerrm, tests.id(name)::text, 'it');
+    return replace(sqlstate || ' ' || sqlerrm, clearfloor_tests.id(name)::text, 'it');
 end
 $$;
 
@@ -109,11 +109,11 @@ select is(
 );
 select is(
     pg_temp.rate('plain', 0, member => 'member of acme'),
-    format('user:%s pgtap code 0.8 0.7 0', tests.id('member of acme')), 'and so is each member, of whichever agent'
+    format('user:%s pgtap code 0.8 0.7 0', clearfloor_tests.id('member of acme')), 'and so is each member, of whichever agent'
 );
 select is(
     pg_temp.rate('plain', 1, member => 'owner of acme'),
-    format('user:%s pgtap code 0.8 0.7 1', tests.id('owner of acme')), 'the next one, too'
+    format('user:%s pgtap code 0.8 0.7 1', clearfloor_tests.id('owner of acme')), 'the next one, too'
 );
 select is(pg_temp.sums(), array['code 2.5000 4.0000'], 'they add up');
 select is(pg_temp.sums('other'), '{}', 'the model that failed is not rated');
@@ -134,7 +134,7 @@ select is(
 -- Fading, to moments that are stated.
 create function pg_temp.learn(score double precision, moment timestamptz, name text default 'mixed', model text default 'fading') returns text []
 language sql as $$
-    select private.learn(decision, model, score, moment) from public.routing_outcomes as decision where id = tests.id(name);
+    select private.learn(decision, model, score, moment) from public.routing_outcomes as decision where id = clearfloor_tests.id(name);
     select pg_temp.sums(model)
 $$;
 select is(pg_temp.learn(1, '2026-01-01'), array['code 0.2500 0.2500', 'math 0.7500 0.7500'], 'the first of a model');
@@ -163,7 +163,7 @@ select is(private.decayed(1e-300, '2026-01-01', '2026-01-02', 1), 0::double prec
 
 -- Kept.
 select throws_ok(
-    format(statement, tests.id('plain')), '23001', 'A row of feedback is never changed or deleted; nothing was.',
+    format(statement, clearfloor_tests.id('plain')), '23001', 'A row of feedback is never changed or deleted; nothing was.',
     'nobody edits feedback: ' || split_part(statement, ' ', 1)
 )
 from unnest(array[
@@ -172,13 +172,13 @@ from unnest(array[
 do $$
 begin
     update public.routing_outcomes set inference_id = null, outcome_status = null, completed_at = null, charge_nano_usd = null
-    where id = tests.id('plain');
-    delete from public.inferences where routing_outcome_id = tests.id('plain');
-    delete from public.routing_outcomes where id = tests.id('plain');
+    where id = clearfloor_tests.id('plain');
+    delete from public.inferences where routing_outcome_id = clearfloor_tests.id('plain');
+    delete from public.routing_outcomes where id = clearfloor_tests.id('plain');
 end
 $$;
 select is(
-    (select count(*) from public.feedback where routing_outcome_id = tests.id('plain')), 4::bigint,
+    (select count(*) from public.feedback where routing_outcome_id = clearfloor_tests.id('plain')), 4::bigint,
     'feedback is kept when its decision is deleted'
 );
 select is(pg_temp.rate('plain', 0.5), 'PT404 There is no decision it of yours; no feedback was kept.', 'which takes no more then');

@@ -1,7 +1,7 @@
 -- Who may execute which function: grants first, then each one called by every actor. What is called is undone.
 begin;
 select plan(178);
-call tests.create_world();
+call clearfloor_tests.create_world();
 
 -- Each function of public, a call, the answer where that is not a result, and the roles that are granted it.
 create temp table functions (
@@ -21,55 +21,55 @@ insert into functions (signature, call) values
 ('renew_leases(uuid[],bigint)', 'renew_leases(''{}'', 0)'),
 (
     'set_rate_limit(uuid,uuid,uuid,bigint,bigint,uuid)',
-    'set_rate_limit(null, tests.id(''acme''), tests.id(''acme agent''), null, null)'
+    'set_rate_limit(null, clearfloor_tests.id(''acme''), clearfloor_tests.id(''acme agent''), null, null)'
 ),
-('set_spend_cap(uuid,uuid,uuid,text,bigint,uuid)', 'set_spend_cap(null, tests.id(''acme''), null, ''hour'', null)'),
+('set_spend_cap(uuid,uuid,uuid,text,bigint,uuid)', 'set_spend_cap(null, clearfloor_tests.id(''acme''), null, ''hour'', null)'),
 ('delete_old_decisions(integer)', 'delete_old_decisions(1)'),
 ('publish_rates(double precision)', 'publish_rates()'),
 ('quality_drift(double precision,bigint,timestamp with time zone)', 'quality_drift()'),
-('change_organization(uuid,uuid,jsonb)', 'change_organization(tests.id(''owner of acme''), tests.id(''acme''), ''{}'')'),
-('create_agent(uuid,uuid,uuid,jsonb)', 'create_agent(tests.id(''owner of acme''), tests.id(''acme''), tests.id(''new''), ''{"name": "new"}'')'),
-('change_agent(uuid,uuid,uuid,jsonb)', 'change_agent(tests.id(''owner of acme''), tests.id(''acme''), tests.id(''acme agent''), ''{}'')'),
+('change_organization(uuid,uuid,jsonb)', 'change_organization(clearfloor_tests.id(''owner of acme''), clearfloor_tests.id(''acme''), ''{}'')'),
+('create_agent(uuid,uuid,uuid,jsonb)', 'create_agent(clearfloor_tests.id(''owner of acme''), clearfloor_tests.id(''acme''), clearfloor_tests.id(''new''), ''{"name": "new"}'')'),
+('change_agent(uuid,uuid,uuid,jsonb)', 'change_agent(clearfloor_tests.id(''owner of acme''), clearfloor_tests.id(''acme''), clearfloor_tests.id(''acme agent''), ''{}'')'),
 (
     'create_api_key(uuid,uuid,uuid,uuid,text,text,text,timestamp with time zone)',
-    'create_api_key(tests.id(''owner of acme''), tests.id(''acme''), tests.id(''acme agent''), tests.id(''new''), ''new'', ''cf_'', repeat(''00'', 32), null)'
+    'create_api_key(clearfloor_tests.id(''owner of acme''), clearfloor_tests.id(''acme''), clearfloor_tests.id(''acme agent''), clearfloor_tests.id(''new''), ''new'', ''cf_'', repeat(''00'', 32), null)'
 ),
 (
     'rotate_api_key(uuid,uuid,uuid,uuid,text,text,bigint)',
-    'rotate_api_key(tests.id(''owner of acme''), tests.id(''acme''), tests.id(''acme key''), tests.id(''new''), ''cf_'', repeat(''00'', 32), 0)'
+    'rotate_api_key(clearfloor_tests.id(''owner of acme''), clearfloor_tests.id(''acme''), clearfloor_tests.id(''acme key''), clearfloor_tests.id(''new''), ''cf_'', repeat(''00'', 32), 0)'
 ),
-('revoke_api_key(uuid,uuid,uuid)', 'revoke_api_key(tests.id(''owner of acme''), tests.id(''acme''), tests.id(''acme key''))'),
+('revoke_api_key(uuid,uuid,uuid)', 'revoke_api_key(clearfloor_tests.id(''owner of acme''), clearfloor_tests.id(''acme''), clearfloor_tests.id(''acme key''))'),
 (
     'add_member(uuid,uuid,uuid,text,uuid)',
-    'add_member(tests.id(''owner of acme''), tests.id(''acme''), tests.id(''user of no organization''), ''member'', null)'
+    'add_member(clearfloor_tests.id(''owner of acme''), clearfloor_tests.id(''acme''), clearfloor_tests.id(''user of no organization''), ''member'', null)'
 ),
-('change_member(uuid,uuid,uuid,jsonb)', 'change_member(tests.id(''owner of acme''), tests.id(''acme''), tests.id(''member of acme''), ''{}'')'),
-('remove_member(uuid,uuid,uuid)', 'remove_member(tests.id(''owner of acme''), tests.id(''acme''), tests.id(''member of acme''))'),
+('change_member(uuid,uuid,uuid,jsonb)', 'change_member(clearfloor_tests.id(''owner of acme''), clearfloor_tests.id(''acme''), clearfloor_tests.id(''member of acme''), ''{}'')'),
+('remove_member(uuid,uuid,uuid)', 'remove_member(clearfloor_tests.id(''owner of acme''), clearfloor_tests.id(''acme''), clearfloor_tests.id(''member of acme''))'),
 ('sweep_decisions(integer,bigint)', 'sweep_decisions(0)');
 insert into functions (signature, call, answer)
 select signature, call, 'The amount is 0 nano-USD; nothing was changed.' from (values
-    ('correct_wallet(uuid,uuid,bigint,text,text)', 'correct_wallet(null, tests.id(''acme''), 0, null, null)'),
-    ('refund_decision(uuid,uuid,uuid,bigint,text,text)', 'refund_decision(null, tests.id(''acme''), null, 0, null, null)'),
-    ('top_up_wallet(uuid,uuid,bigint,text,text)', 'top_up_wallet(null, tests.id(''acme''), 0)')
+    ('correct_wallet(uuid,uuid,bigint,text,text)', 'correct_wallet(null, clearfloor_tests.id(''acme''), 0, null, null)'),
+    ('refund_decision(uuid,uuid,uuid,bigint,text,text)', 'refund_decision(null, clearfloor_tests.id(''acme''), null, 0, null, null)'),
+    ('top_up_wallet(uuid,uuid,bigint,text,text)', 'top_up_wallet(null, clearfloor_tests.id(''acme''), 0)')
 ) as money (signature, call);
 insert into functions (signature, call, answer)
 select
     'record_feedback(uuid,uuid,uuid,uuid,uuid,text,double precision)',
-    format('record_feedback(%L, tests.id(''acme''), null, null, tests.id(''member of acme''), null, 1)', tests.id('acme decision')),
-    format('The decision %s is still open; no feedback was kept.', tests.id('acme decision'));
+    format('record_feedback(%L, clearfloor_tests.id(''acme''), null, null, clearfloor_tests.id(''member of acme''), null, 1)', clearfloor_tests.id('acme decision')),
+    format('The decision %s is still open; no feedback was kept.', clearfloor_tests.id('acme decision'));
 insert into functions (signature, call, roles) values
 ('quality_by(timestamp with time zone,timestamp with time zone)', 'quality_by(now())', '{authenticated,service_role}'),
 ('quality_by_floor(timestamp with time zone,timestamp with time zone)', 'quality_by_floor(now())', '{authenticated,service_role}'),
 ('usage_by(text,timestamp with time zone,timestamp with time zone)', 'usage_by(''day'', now())', '{authenticated,service_role}'),
 ('my_organizations()', 'my_organizations()', '{authenticated}');
 insert into functions (signature, call, answer, roles) values (
-    'switch_organization(uuid)', 'switch_organization(tests.id(''zenith''))',
-    format('You are not a member of the organization %s; nothing was changed.', tests.id('zenith')), '{authenticated}'
+    'switch_organization(uuid)', 'switch_organization(clearfloor_tests.id(''zenith''))',
+    format('You are not a member of the organization %s; nothing was changed.', clearfloor_tests.id('zenith')), '{authenticated}'
 );
 
 create function pg_temp.answer(actor text, call text) returns text language plpgsql as $$
 begin
-    call tests.authenticate_as(actor);
+    call clearfloor_tests.authenticate_as(actor);
     execute 'select public.' || call;
     raise exception 'executed';
 exception when others then
@@ -124,10 +124,10 @@ create function pg_temp.decisions_seen_by(actor text) returns integer language p
 declare
     seen integer;
 begin
-    call tests.authenticate_as(actor);
+    call clearfloor_tests.authenticate_as(actor);
     seen := (
         select sum(decisions) from public.usage_by('day', now() - interval '1 day', now() + interval '1 day')
-        where agent_id in (tests.id('acme agent'), tests.id('zenith agent'))
+        where agent_id in (clearfloor_tests.id('acme agent'), clearfloor_tests.id('zenith agent'))
     );
     perform set_config('role', 'none', true);
     return coalesce(seen, 0);

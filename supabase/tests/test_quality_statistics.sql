@@ -1,7 +1,7 @@
 -- What feedback says of the predictions: to tenants of their own, by model, class and floor; to the operator where it drifts.
 begin;
 select plan(31);
-call tests.create_world();
+call clearfloor_tests.create_world();
 -- Other feedback is out of the way: what is looked at is of a year of its own.
 create function pg_temp.rate(
     score double precision, predicted double precision, moment timestamptz, floor double precision default 0.7,
@@ -11,8 +11,8 @@ create function pg_temp.rate(
         routing_outcome_id, source, organization_id, agent_id, model, task, floor, predicted, score, api_key_id, created_at
     )
     select
-        gen_random_uuid(), 'agent', tests.id(organization), tests.id(organization || ' agent'), model, 'code', floor, predicted,
-        score, tests.id(organization || ' key'), moment
+        gen_random_uuid(), 'agent', clearfloor_tests.id(organization), clearfloor_tests.id(organization || ' agent'), model, 'code', floor, predicted,
+        score, clearfloor_tests.id(organization || ' key'), moment
     from generate_series(1, copies)
 $$;
 do $$
@@ -42,7 +42,7 @@ select is(prosecdef, false, proname || ' reads with the rights of who asks')
 from pg_proc where pronamespace = 'public'::regnamespace and proname ~ '^quality_' order by proname;
 
 -- By model and class. The ends of the intervals are those p that are 1.6449 standard errors, sqrt(p (1 - p) / n), from the mean.
-do $$ begin call tests.authenticate_as('member of acme'); end $$;
+do $$ begin call clearfloor_tests.authenticate_as('member of acme'); end $$;
 select results_eq(
     'select pg_temp.first_of_march()',
     array['pgtap code 10 0.6500 0.3957 0.8405 0.7333', 'pinned code 1 1.0000 0.2699 1.0000 0.9000'],
@@ -51,17 +51,17 @@ select results_eq(
 select results_eq(
     'select pg_temp.floors()', array['0.7 9 0.7333 0.6667'], 'and by floor, what had one and a prediction'
 );
-do $$ begin call tests.authenticate_as('member of zenith'); end $$;
+do $$ begin call clearfloor_tests.authenticate_as('member of zenith'); end $$;
 select results_eq(
     'select pg_temp.first_of_march()', array['pgtap code 1 0.0000 0.0000 0.7301 0.9000'], 'another organization''s member its own'
 );
 select results_eq('select pg_temp.floors()', array['0.7 1 0.9000 0.0000'], 'likewise');
-do $$ begin call tests.authenticate_as('user of no organization'); end $$;
+do $$ begin call clearfloor_tests.authenticate_as('user of no organization'); end $$;
 select is_empty('select pg_temp.first_of_march()', 'whoever is of neither reads nothing');
-do $$ begin call tests.authenticate_as('anonymous user of acme'); end $$;
+do $$ begin call clearfloor_tests.authenticate_as('anonymous user of acme'); end $$;
 select is_empty('select pg_temp.first_of_march()', 'nor does an anonymous user');
 select is_empty('select pg_temp.floors()', 'by floor neither');
-do $$ begin call tests.authenticate_as('service_role'); end $$;
+do $$ begin call clearfloor_tests.authenticate_as('service_role'); end $$;
 select results_eq(
     'select pg_temp.first_of_march()',
     array['pgtap code 11 0.5909 0.3538 0.7921 0.7500', 'pinned code 1 1.0000 0.2699 1.0000 0.9000'],
@@ -69,7 +69,7 @@ select results_eq(
 );
 
 -- Ranges.
-do $$ begin call tests.authenticate_as('member of acme'); end $$;
+do $$ begin call clearfloor_tests.authenticate_as('member of acme'); end $$;
 select throws_ok(
     format('select public.%I(%s)', name, range), '22023', 'The range is open.', format('%s refuses the range %s', name, range)
 )
@@ -81,7 +81,7 @@ begin
     perform pg_temp.rate(1, 0.8, now());
 end
 $$;
-do $$ begin call tests.authenticate_as('member of acme'); end $$;
+do $$ begin call clearfloor_tests.authenticate_as('member of acme'); end $$;
 select is((select sum(samples) from public.quality_by(now() - interval '1 day')), 1::numeric, 'a range ends now unless it says when');
 select is(
     (select sum(samples) from public.quality_by_floor(now() - interval '1 day')), 1::numeric, 'of floors, too'
@@ -95,7 +95,7 @@ begin
     from unnest(array[0, 0.05, 0.1, 0.3, 0.29, 0.6, 0.7, 0.8999, 0.9, 1]::double precision []) as step;
 end
 $$;
-do $$ begin call tests.authenticate_as('member of acme'); end $$;
+do $$ begin call clearfloor_tests.authenticate_as('member of acme'); end $$;
 select results_eq(
     $$select floor_from, samples from public.quality_by_floor('2024-01-01', '2024-01-02')$$,
     'values (0.0, 2::bigint), (0.1, 1), (0.2, 1), (0.3, 1), (0.6, 1), (0.7, 1), (0.8, 1), (0.9, 2)',
@@ -126,7 +126,7 @@ begin
     perform pg_temp.rate(0, 0.8, '2023-01-31', model => 'was worse', copies => 100);
 end
 $$;
-do $$ begin call tests.authenticate_as('service_role'); end $$;
+do $$ begin call clearfloor_tests.authenticate_as('service_role'); end $$;
 select results_eq(
     $$select pg_temp.drifting('2023-02-01')$$,
     array['worse code 100 0.800 0.500', 'a little worse code 30 0.800 0.740'],
@@ -170,7 +170,7 @@ begin
     return query execute 'explain (costs off, verbose) ' || query;
 end
 $$;
-do $$ begin call tests.authenticate_as('member of acme'); end $$;
+do $$ begin call clearfloor_tests.authenticate_as('member of acme'); end $$;
 select isnt_empty(
     format(
         $$
@@ -191,7 +191,7 @@ select is_empty(
     format('in %s no row reads the claims anew, and nothing is read as a whole', name)
 )
 from unnest(array['quality_by', 'quality_by_floor']) as name;
-do $$ begin call tests.authenticate_as('service_role'); end $$;
+do $$ begin call clearfloor_tests.authenticate_as('service_role'); end $$;
 select is_empty(
     format($$select line from pg_temp.plan_of(%L) as line where line ~ 'Seq Scan'$$, name), format('nor is it in %s for the backend', name)
 )

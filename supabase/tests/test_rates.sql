@@ -1,7 +1,7 @@
 -- Rates: what is published of what was learned, when, and how the backend reads it.
 begin;
 select plan(25);
-call tests.create_world();
+call clearfloor_tests.create_world();
 -- Others that publish wait until the end of this file.
 do $$ begin perform pg_advisory_xact_lock(hashtextextended('clearfloor.publish_rates', 0)); end $$;
 delete from public.quality_sums;
@@ -33,14 +33,14 @@ begin
         id, organization_id, agent_id, lease_expires_at, requested_model, requested_rule, decision_rule, task, stream,
         catalogue_version, routing_request, candidates
     ) values (
-        decision, tests.id('acme'), tests.id('acme agent'), now(), 'auto', 'pinned_model', 'pinned_model', task, false, -1,
+        decision, clearfloor_tests.id('acme'), clearfloor_tests.id('acme agent'), now(), 'auto', 'pinned_model', 'pinned_model', task, false, -1,
         jsonb_strip_nulls(jsonb_build_object('choices', answers)), '[]'
     );
     insert into public.inferences (
         id, organization_id, routing_outcome_id, attempt_number, candidate_id, provider, model, price_id, bound_nano_usd, status,
         finished_at, usage_source, output_tokens, reasoning_tokens
     ) values (
-        decision, tests.id('acme'), decision, 1, tests.id('candidate'), 'pgtap', 'pgtap', tests.id('price'), 0, status, now(),
+        decision, clearfloor_tests.id('acme'), decision, 1, clearfloor_tests.id('candidate'), 'pgtap', 'pgtap', clearfloor_tests.id('price'), 0, status, now(),
         'estimate', output, reasoning
     );
 end

@@ -1,21 +1,21 @@
 -- Tokens that name no organization, or not where Supabase Auth lets nobody but the server write: they open nothing anywhere.
 begin;
 select plan(7);
-call tests.create_world();
+call clearfloor_tests.create_world();
 
-insert into tests.users (name, claims) values
-('empty', tests.claims('empty', '{"organization_id": ""}')),
-('null', tests.claims('null', '{"organization_id": null}')),
-('user metadata', tests.claims('user metadata', user_metadata => tests.speaks_for('acme', 'owner'))),
-('top level', tests.claims('top level') || tests.speaks_for('acme', 'authenticated')),
-('no metadata', tests.claims('no metadata') - 'app_metadata'),
+insert into clearfloor_tests.users (name, claims) values
+('empty', clearfloor_tests.claims('empty', '{"organization_id": ""}')),
+('null', clearfloor_tests.claims('null', '{"organization_id": null}')),
+('user metadata', clearfloor_tests.claims('user metadata', user_metadata => clearfloor_tests.speaks_for('acme', 'owner'))),
+('top level', clearfloor_tests.claims('top level') || clearfloor_tests.speaks_for('acme', 'authenticated')),
+('no metadata', clearfloor_tests.claims('no metadata') - 'app_metadata'),
 ('no token', null);
 
 create temp table tenant_tables as
 select distinct tablename::text as table_name from pg_policies where schemaname = 'public';
 create function pg_temp.opened_by(token text) returns setof text language sql as $$
     select table_name from tenant_tables
-    where tests.access_of(table_name, token) <> 'selects none, inserts none, updates none, deletes none'
+    where clearfloor_tests.access_of(table_name, token) <> 'selects none, inserts none, updates none, deletes none'
 $$;
 
 select is_empty(format('select pg_temp.opened_by(%L)', token), format('%s opens nothing anywhere', what))

@@ -3,8 +3,8 @@ begin;
 select plan(1);
 set local client_min_messages = warning;
 
-drop schema tests cascade;
-select hasnt_schema('tests', 'the helpers are gone');
+drop schema clearfloor_tests cascade;
+select hasnt_schema('clearfloor_tests', 'the helpers are gone');
 
 select * from finish();
 commit;

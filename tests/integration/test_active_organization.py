@@ -71,6 +71,12 @@ async def test_a_user_switches_between_its_organizations(scene: Scene) -> None:
     user_id = uuid7()
     scene.rows.member(here.organization_id, user_id, here.agent_id, role="owner")
     scene.rows.member(there.organization_id, user_id, there.agent_id)
+    # Somebody elsewhere adds the user as well, and earlier: it is asked, and its token goes on as before.
+    scene.rows.query(
+        "update public.organization_members set accepted_at = null, created_at = '2020-01-01'"
+        " where organization_id = %(id)s",
+        id=there.organization_id,
+    )
     session = Session(scene, user_id)
 
     assert await session.sign_in() == speaks_for(here, "owner")

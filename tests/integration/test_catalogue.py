@@ -19,7 +19,7 @@ from backend.catalogue.published import PUBLISHED
 from backend.operator_database import open_transaction
 from backend.stack.stack import Stack
 from tests.support.commands import limited_url, one_line
-from tests.support.databases import Database, gateway_database, new_database
+from tests.support.databases import Database, gateway_database, new_database, remove_rows
 from tests.support.polling import eventually
 from tests.support.recorded import RecordedDecisions
 from tests.support.tenant import Candidate, Rows
@@ -93,9 +93,7 @@ def shop(database: Database) -> Iterator[Shop]:
     """Open a shop; nothing of it stays."""
     with psycopg.connect(database.url, row_factory=dict_row, autocommit=True) as connection:
         yield Shop(database.url, connection)
-        connection.execute(
-            "truncate public.organizations, public.providers, public.models, public.catalogue_snapshots cascade"
-        )
+        remove_rows(connection)
 
 
 def test_a_candidate_is_shown_then_written_and_then_unchanged(

@@ -182,6 +182,16 @@ async def test_a_rotated_key_ends_when_it_would_have_ended_anyway(office: Office
     assert (await office.refused("POST", f"/v1/keys/{new['id']}/rotate"))[:2] == (409, "conflict")
 
 
+async def test_a_key_is_replaced_once(office: Office) -> None:
+    """Whoever has lost the new one is told which it is; else the next one would end with the first one's grace period."""
+    old = office.scene.tenant.api_key_id
+    new = await office.done("POST", f"/v1/keys/{old}/rotate", {"grace_seconds": 60})
+    status, code, message = await office.refused("POST", f"/v1/keys/{old}/rotate", {"grace_seconds": 60})
+    assert (status, code, new["id"] in message) == (409, "conflict", True)
+    last = await office.done("POST", f"/v1/keys/{new['id']}/rotate", {"grace_seconds": 0})
+    assert last["expires_at"] is None
+
+
 async def test_caps_and_rate_limits_bite_at_once(office: Office) -> None:
     """Of the agent and of the whole organization; null takes them away."""
     scene = office.scene
@@ -324,6 +334,9 @@ async def test_another_organizations_rows_are_not_there(office: Office) -> None:
         ("PATCH", "/v1/organization", {"stored_answer_hours": 0}, "stored_answer_hours"),
         ("POST", "/v1/agents", {}, "name"),
         ("POST", "/v1/agents", {"name": " "}, "name"),
+        ("POST", "/v1/agents", {"name": "a\x00b"}, "name"),
+        ("POST", "/v1/agents", {"name": "\u200b"}, "name"),
+        ("POST", "/v1/agents", {"name": "x", "baseline_model": "\x00"}, "baseline_model"),
         ("POST", "/v1/agents", {"name": "x" * 201}, "name"),
         ("POST", "/v1/agents", {"name": "x", "default_floor": 1.5}, "default_floor"),
         ("POST", "/v1/agents", {"name": "x", "default_max_output_tokens": 0}, "default_max_output_tokens"),
@@ -336,6 +349,12 @@ async def test_another_organizations_rows_are_not_there(office: Office) -> None:
             "expires_at",
         ),
         ("POST", "/v1/agents/{agent}/keys", {"name": "x", "expires_at": "2099-01-01T00:00:00"}, "expires_at"),
+        (
+            "POST",
+            "/v1/agents/{agent}/keys",
+            {"name": "x", "expires_at": "9999-12-31T23:59:59-23:59"},
+            "expires_at",
+        ),
         ("PUT", "/v1/spend-caps", {"window": "week", "limit_usd": "1"}, "window"),
         ("PUT", "/v1/spend-caps", {"window": "day", "limit_usd": "-1"}, "limit_usd"),
         ("PUT", "/v1/spend-caps", {"window": "day", "limit_usd": "1e3"}, "limit_usd"),

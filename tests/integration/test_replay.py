@@ -15,7 +15,7 @@ from backend.ids import uuid7
 from backend.replay import database as replay_database
 from backend.stack.stack import Stack
 from tests.support.commands import limited_url, one_line
-from tests.support.databases import Database, gateway_database, new_database
+from tests.support.databases import Database, gateway_database, new_database, remove_rows
 from tests.support.recorded import RecordedDecisions
 from tests.support.scene import Scene
 from tests.support.tenant import Candidate, Rows
@@ -60,9 +60,7 @@ def world(empty: Database) -> Iterator[World]:
     """Open a world; nothing of it stays."""
     with psycopg.connect(empty.url, row_factory=dict_row, autocommit=True) as connection:
         yield World(empty.url, connection)
-        connection.execute(
-            "truncate public.organizations, public.providers, public.models, public.catalogue_snapshots cascade"
-        )
+        remove_rows(connection)
 
 
 def test_recorded_decisions_are_equal_though_the_catalogue_has_changed(

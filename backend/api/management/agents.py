@@ -20,7 +20,7 @@ class _Changes(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     active: bool | UnsetType = UNSET
     default_floor: Annotated[float, Meta(ge=0, le=1)] | UnsetType = UNSET
     default_max_output_tokens: OutputLimit | UnsetType = UNSET
-    baseline_model: Annotated[str, Meta(min_length=1, max_length=200)] | UnsetType | None = UNSET
+    baseline_model: Annotated[str, Meta(pattern=r"^[!-~]{1,200}$")] | UnsetType | None = UNSET
 
 
 class _NewAgent(_Changes, forbid_unknown_fields=True, frozen=True, kw_only=True):

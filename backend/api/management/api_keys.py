@@ -43,15 +43,14 @@ _ROTATION = msgspec.json.Decoder(_Rotation)
 async def create_key(request: Request, response: Response, agent_id: UUID, member: Acting) -> dict[str, Any]:
     """Make a key of an agent; the answer alone shows it."""
     asked = await member.asked(request, _NEW_KEY.decode)
-    if asked.expires_at and asked.expires_at <= datetime.now(UTC):
-        raise InvalidRequestError("`expires_at` is over. Nothing was changed.", param="expires_at")
+    ends = _end(asked.expires_at)
     key = _new_key()
     made = await member.do(
         "create_api_key",
         agent_id=str(agent_id),
         key_id=str(uuid7()),
         name=asked.name,
-        expires_at=asked.expires_at and asked.expires_at.isoformat(),
+        expires_at=ends and ends.isoformat(),
         **_kept_of(key),
     )
     return _shown_once(response, made, key)
@@ -78,6 +77,25 @@ async def revoke_key(key_id: UUID, member: Acting) -> dict[str, Any]:
     """End a key now. Its row stays, with when that was."""
     revoked: dict[str, Any] = await member.do("revoke_api_key", key_id=str(key_id))
     return revoked
+
+
+def _end(asked: datetime | None) -> datetime | None:
+    """Return when a key is to end, in UTC.
+
+    Raises:
+        InvalidRequestError: that is over, or beyond what a date can be.
+    """
+    if asked is None:
+        return None
+    try:
+        ends = asked.astimezone(UTC)
+    except OverflowError as error:
+        raise InvalidRequestError(
+            "`expires_at` is no date. Nothing was changed.", param="expires_at"
+        ) from error
+    if ends <= datetime.now(UTC):
+        raise InvalidRequestError("`expires_at` is over. Nothing was changed.", param="expires_at")
+    return ends
 
 
 def _new_key() -> str:

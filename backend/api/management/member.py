@@ -14,8 +14,9 @@ from backend.store.management import manage
 
 T = TypeVar("T")
 
-# As the database has it: 1 to 200 characters, and not only blanks.
-Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"\S")]
+# As the database has it, 1 to 200 characters; not only blanks, and nothing that cannot be seen or turns the text around.
+_UNSEEN = r"\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"
+Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=rf"^(?=.*\S)[^{_UNSEEN}]*$")]
 
 
 @dataclass(frozen=True, slots=True)

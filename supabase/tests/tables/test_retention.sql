@@ -1,9 +1,9 @@
 -- retention: the operator's, changed by the owner of the tables alone.
 begin;
 select plan(16);
-call tests.create_world();
+call clearfloor_tests.create_world();
 
-select tests.grants_are('retention', role, commands)
+select clearfloor_tests.grants_are('retention', role, commands)
 from (values
     ('anon',              'nothing'),
     ('authenticated',     'nothing'),
@@ -12,7 +12,7 @@ from (values
 ) as expected (role, commands);
 
 -- Whose rows each comes to: anon and users by the policies alone, as if granted every command; service_role by its grants.
-select tests.access_is('retention', actor, selects, inserts, updates, deletes)
+select clearfloor_tests.access_is('retention', actor, selects, inserts, updates, deletes)
 from (values
     --                          selects    inserts    updates    deletes
     ('anon',                    'none',    'none',    'none',    'none'),
