@@ -62,11 +62,11 @@ def time_batches(
             for _ in range(max(1, ROWS_PER_REPEAT // size))
         ]
         rows = size * len(batches)
-        cpu = _cpu_milliseconds(connection)
+        cpu = cpu_milliseconds(connection)
         timings.opening.append(_time(connection, "insert_decisions", batches) / rows)
         completions = [[completion(item) for item in batch] for batch in batches]
         timings.completing.append(_time(connection, "complete_decisions", completions) / rows)
-        timings.cpu.append((_cpu_milliseconds(connection) - cpu) / rows)
+        timings.cpu.append((cpu_milliseconds(connection) - cpu) / rows)
     return timings
 
 
@@ -78,7 +78,7 @@ def _time(connection: Connection, function: Any, batches: list[list[dict[str, An
     return (time.perf_counter() - started) * _MILLISECONDS
 
 
-def _cpu_milliseconds(connection: Connection) -> float:
+def cpu_milliseconds(connection: Connection) -> float:
     """Return what the connection's server process has computed so far, where the system tells."""
     clock = Path(f"/proc/{connection.info.backend_pid}/schedstat")
     return int(clock.read_text().split()[0]) / _NANOSECONDS_A_MILLISECOND if clock.exists() else 0.0
