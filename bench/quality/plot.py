@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
@@ -13,6 +14,7 @@ _OTHERS = ("#adb5bd", "#ced4da")
 _SIZE_INCHES = (10, 7)
 _DOTS_PER_INCH = 150
 _MICRO = 1e6
+_LEAST_COST = 0.05
 
 
 def draw(figures: Figures, folder: Path) -> None:
@@ -37,9 +39,11 @@ def _draw_curves(axes: Axes, pool: str, figures: Figures) -> None:
         colour = _COLOURS.get(router) or next(others)
         style = "--" if router == ZERO else "-"
         axes.plot(curve.costs * _MICRO, curve.qualities, style, color=colour, label=router, linewidth=1.6)
-    axes.set_xscale("log")
+    # From where the first few hundredths of the cost have brought most of the quality.
+    zero = figures.curves[pool, ZERO]
+    axes.set_ylim(bottom=np.interp(zero.costs[-1] * _LEAST_COST, zero.costs, zero.qualities))
     axes.set_title(f"{pool}: quality against cost, millionths of a USD a prompt", fontsize=10, loc="left")
-    axes.legend(fontsize=8, frameon=False)
+    axes.legend(fontsize=8, frameon=False, loc="lower right")
     axes.spines[["top", "right"]].set_visible(False)
 
 

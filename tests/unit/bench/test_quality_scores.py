@@ -8,6 +8,7 @@ import pytest
 
 from backend.training.examples import TableError
 from backend.weights import read_classifier
+from bench.quality.predictors import observed_sums
 from bench.quality.recorded import Pool, read_pools
 from bench.quality.scores import Request, write_scores
 
@@ -58,6 +59,18 @@ def test_each_model_of_a_prompts_source_is_predicted(files: Files) -> None:
     assert set(found) == {("1", "gemma-2-9b-it"), ("2", "gemma-2-9b-it"), ("2", "codegemma-7b")}
     assert found["1", "gemma-2-9b-it"] != found["2", "gemma-2-9b-it"]
     assert found["2", "gemma-2-9b-it"] > found["2", "codegemma-7b"]
+
+
+def test_what_a_model_has_shown_in_another_pool_does_not_count(files: Files, pools: list[Pool]) -> None:
+    """Prompts and harnesses differ: it is right there for so many of the word problems, and elsewhere for fewer."""
+    found = files.scores(
+        "prompt_id,source,task_class,prompt\n1,zeroeval,word problem,x\n",
+        "source,model\nzeroeval,mixtral-8x7b-instruct-v0.1\nroutellm,mixtral-8x7b-instruct-v0.1\n",
+        class_column="task_class",
+    )
+    (pool,) = (pool for pool in pools if pool.name == "zeroeval")
+    rate = observed_sums(pool)["mixtral-8x7b-instruct-v0.1"]["word_problem"]
+    assert list(found.values()) == pytest.approx([rate.mean], abs=0.005)
 
 
 def test_without_sources_every_model_is_predicted_once(files: Files) -> None:
