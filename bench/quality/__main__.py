@@ -6,6 +6,7 @@ python -m bench.quality --prompts FILE --models FILE --out scores.csv [--class-c
 """
 
 import argparse
+import importlib
 import sys
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from backend.stack.parts import PROJECT_ROOT
 from backend.training.examples import TableError
 from backend.weights import read_classifier
 from bench.performance import document
-from bench.quality import plot, report
+from bench.quality import report
 from bench.quality.learning import NARROW, WIDE, feedbacks_until_left, recorded_world, summaries
 from bench.quality.recorded import read_chat, read_pools
 from bench.quality.run import run, say
@@ -83,7 +84,8 @@ def _measure(given: argparse.Namespace) -> str:
     examples, kept = read_chat()
     figures = run(read_pools(), examples, given.folds, given.seed)
     if given.write:
-        plot.draw(figures, PAGE.parent)
+        # Only this needs matplotlib, and whoever predicts or reads figures can do without.
+        importlib.import_module("bench.quality.plot").draw(figures, PAGE.parent)
     return f"{report.text(figures)}\n\n{report.chat_text(read_classifier(), kept)}"
 
 
