@@ -52,7 +52,7 @@ def test_without_any_figure_feedback_alone_makes_no_estimate() -> None:
     assert qualities({}, RateSnapshot(learned={"m": {"code": (10.0, 10.0)}})) is None
 
 
-@given(st.floats(0, 1), st.floats(0, 500), st.floats(0, 1))
+@given(st.floats(0.05, 0.95), st.floats(0, 500), st.floats(0.05, 0.95))
 def test_the_bound_is_below_the_quality_and_nears_it_with_more_answers(
     prior: float, trials: float, share: float
 ) -> None:
