@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_matrix
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 
 from backend.routing.classifier import BUCKETS, buckets, excerpt, hashes, to_bytes, tokens
 from backend.training.examples import Example
@@ -39,7 +40,9 @@ def train(examples: Iterable[Example]) -> bytes:
         )
     found = [tokens(excerpt([example.text])) for example in ordered]
     model = LogisticRegression(C=INVERSE_REGULARIZATION, max_iter=_MOST_ITERATIONS, tol=_TOLERANCE)
-    model.fit(matrix(found), [example.task for example in ordered])
+    # With more threads, sums are taken in another order, and the weights differ with the number of cores.
+    with threadpool_limits(1):
+        model.fit(matrix(found), [example.task for example in ordered])
     facts = {"examples": str(len(ordered)), "examples_sha256": examples_digest(ordered)}
     return to_bytes(classes, model.coef_.T, model.intercept_.tolist(), _known(found), facts)
 

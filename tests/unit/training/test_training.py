@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from threadpoolctl import threadpool_limits
 
 from backend import cli
 from backend.routing.classifier import Classifier
@@ -26,6 +27,15 @@ def test_the_same_examples_in_any_order_give_the_same_bytes() -> None:
     """So that a file of weights can be told by its digest."""
     assert train(reversed(SAMPLE)) == train(SAMPLE)
     assert train(SAMPLE[:-1]) != train(SAMPLE)
+
+
+def test_the_number_of_cores_changes_no_byte() -> None:
+    """Sums have an order."""
+    trained = []
+    for threads in (1, 2):
+        with threadpool_limits(threads):
+            trained.append(train(SAMPLE))
+    assert trained[0] == trained[1]
 
 
 def test_what_was_trained_is_recognised() -> None:
