@@ -9,12 +9,10 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Final, Self
 from zlib import crc32
-
-import numpy as np
-import numpy.typing as npt
 
 BUCKETS: Final = 65_536
 # What is read of a text: its head and its tail, since an instruction is at one of the two. 3,000 characters hold 99.8 % of the
@@ -36,8 +34,15 @@ LEAST_PROBABILITY: Final = 0.02
 REST: Final = "chat"
 CODE: Final = "code"
 
-_FORMAT = 1
+FORMAT: Final = 1
 _BITS_PER_BYTE = 8
+# A row is one integer of a lane a class: adding rows adds all their weights at once, 40 ns a row. 32 bits hold the sum of
+# more rows than any text has.
+_BYTES_A_LANE = 4
+_LANE = 0xFFFFFFFF
+# Weights are kept from 0 on, so that no lane borrows from its neighbour.
+_OFFSET = 128
+_SIGNED_TO_OFFSET = bytes((byte + _OFFSET) % 256 for byte in range(256))
 _PARTS = 10_000
 _CODE_READING = "code_reading"
 _TOKEN = re.compile(r"\w+|[^\w\s]+")
@@ -64,8 +69,8 @@ class Classifier:
         self._units = tuple(header["units"])
         self._biases = tuple(header["biases"])
         cells = BUCKETS * len(self.classes)
-        self._weights = np.frombuffer(body, dtype=np.int8, count=cells).reshape(BUCKETS, len(self.classes))
-        self._known = np.unpackbits(np.frombuffer(body, dtype=np.uint8, offset=cells)).astype(np.bool_)
+        self._rows = _rows(body[:cells], len(self.classes))
+        self._known = body[cells:]
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Self:
@@ -77,7 +82,7 @@ class Classifier:
         head, _, body = content.partition(b"\n")
         try:
             header = json.loads(head)
-            readable = (header["format"], header["buckets"]) == (_FORMAT, BUCKETS)
+            readable = (header["format"], header["buckets"]) == (FORMAT, BUCKETS)
             columns = {len(header[name]) for name in ("classes", "units", "biases")}
         except (ValueError, KeyError, TypeError) as error:
             raise WeightsError("this is no file of weights: train one with `clearfloor train`") from error
@@ -111,13 +116,22 @@ class Classifier:
         ordered = sorted(parts, key=lambda name: (-parts[name], name))
         return {name: parts[name] / _PARTS for name in ordered if parts[name]}
 
-    def _knows(self, found: Sequence[str], words: npt.NDArray[np.uint32]) -> bool:
-        are_words = np.array([token.isalpha() for token in found], dtype=np.bool_)
-        known = self._known[words[are_words] % WORD_BUCKETS]
-        return int(known.sum()) >= max(LEAST_KNOWN_WORDS, LEAST_KNOWN_SHARE * len(known))
+    def _knows(self, found: Sequence[str], words: Sequence[int]) -> bool:
+        are_known = [
+            self._is_known(word) for token, word in zip(found, words, strict=True) if token.isalpha()
+        ]
+        return sum(are_known) >= max(LEAST_KNOWN_WORDS, LEAST_KNOWN_SHARE * len(are_known))
 
-    def _probabilities(self, found: npt.NDArray[np.int64]) -> list[float]:
-        sums = self._weights[found].sum(axis=0, dtype=np.int64).tolist()
+    def _is_known(self, word: int) -> int:
+        place, bit = divmod(word % WORD_BUCKETS, _BITS_PER_BYTE)
+        return self._known[place] >> (_BITS_PER_BYTE - 1 - bit) & 1
+
+    def _probabilities(self, found: Collection[int]) -> list[float]:
+        rows = self._rows
+        lanes = sum([rows[bucket] for bucket in found])
+        offset = _OFFSET * len(found)
+        bits = range(0, len(self.classes) * _BYTES_A_LANE * _BITS_PER_BYTE, _BYTES_A_LANE * _BITS_PER_BYTE)
+        sums = [(lanes >> shift & _LANE) - offset for shift in bits]
         length = math.sqrt(len(found))
         logits = [
             total * unit / length + bias
@@ -141,36 +155,12 @@ def as_code(posterior: Mapping[str, float]) -> dict[str, float]:
     }
 
 
-def to_bytes(
-    classes: Sequence[str],
-    weights: npt.NDArray[np.float64],
-    biases: Sequence[float],
-    known: npt.NDArray[np.uint32],
-    facts: Mapping[str, str],
-) -> bytes:
-    """Return the file of a classifier: a line of JSON, a byte a weight, and a bit for each bucket of words.
-
-    Args:
-        classes: names of the classes.
-        weights: ``BUCKETS`` rows, a column a class; kept in whole units of the column, -127 to 127.
-        biases: one a class.
-        known: hashes of the known words.
-        facts: whatever a reader should know of the training.
-    """
-    units = np.abs(weights).max(axis=0) / np.iinfo(np.int8).max
-    units[units == 0] = 1.0
-    header = {
-        "format": _FORMAT,
-        "buckets": BUCKETS,
-        "classes": list(classes),
-        "units": units.tolist(),
-        "biases": list(biases),
-        "facts": dict(facts),
-    }
-    bits = np.zeros(WORD_BUCKETS, dtype=np.bool_)
-    bits[known % WORD_BUCKETS] = True
-    whole = np.rint(weights / units).astype(np.int8)
-    return b"".join([json.dumps(header).encode(), b"\n", whole.tobytes(), np.packbits(bits).tobytes()])
+def _rows(weights: bytes, columns: int) -> list[int]:
+    """Return a row of weights, of a signed byte each, as one integer, in lanes from the lowest."""
+    wide = bytearray(len(weights) * _BYTES_A_LANE)
+    wide[::_BYTES_A_LANE] = weights.translate(_SIGNED_TO_OFFSET)
+    size = columns * _BYTES_A_LANE
+    return [int.from_bytes(wide[at : at + size], "little") for at in range(0, len(wide), size)]
 
 
 def excerpt(texts: Sequence[str]) -> str:
@@ -208,14 +198,16 @@ def tokens(text: str) -> list[str]:
     return ["0" * min(len(token), _LONGEST_NUMBER) if token.isdigit() else token for token in found]
 
 
-def hashes(found: Sequence[str]) -> npt.NDArray[np.uint32]:
+def hashes(found: Iterable[str]) -> list[int]:
     """Return the CRC-32 of each token. A lone surrogate is no Unicode text, but JSON can hold one."""
-    return np.array([crc32(token.encode(errors="surrogatepass")) for token in found], dtype=np.uint32)
+    return [crc32(token.encode(errors="surrogatepass")) for token in found]
 
 
-def buckets(words: npt.NDArray[np.uint32]) -> npt.NDArray[np.int64]:
-    """Return the buckets of words and of pairs of neighbours, from their hashes, each once, in ascending order."""
-    # The factors are odd and unlike, so that the order of the two counts.
-    pairs = words[:-1] * np.uint32(0x9E3779B1) + words[1:] * np.uint32(0x85EBCA77)
-    pairs ^= pairs >> np.uint32(15)
-    return np.unique(np.concatenate([words, pairs]) % BUCKETS).astype(np.int64)
+def buckets(words: Sequence[int]) -> set[int]:
+    """Return the buckets of words and of pairs of neighbours, from their hashes."""
+    found = {word % BUCKETS for word in words}
+    for first, second in pairwise(words):
+        # The factors are odd and unlike, so that the order of the two counts.
+        pair = (first * 0x9E3779B1 + second * 0x85EBCA77) & _LANE
+        found.add((pair ^ pair >> 15) % BUCKETS)
+    return found

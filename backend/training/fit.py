@@ -9,13 +9,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-import numpy.typing as npt
 from scipy.sparse import csr_matrix
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-from backend.routing.classifier import BUCKETS, buckets, excerpt, hashes, to_bytes, tokens
+from backend.routing.classifier import BUCKETS, buckets, excerpt, hashes, tokens
 from backend.training.examples import Example
+from backend.training.weights_file import to_bytes
 
 # Chosen on folds by prompt group: docs/quality.md has what else was tried.
 INVERSE_REGULARIZATION = 20.0
@@ -49,14 +49,14 @@ def train(examples: Iterable[Example]) -> bytes:
 
 def matrix(found: Sequence[Sequence[str]]) -> "csr_matrix[np.float64]":
     """Return the features of the tokens of texts: a row a text, of length 1, and a column a bucket."""
-    rows = [buckets(hashes(tokens_of_text)) for tokens_of_text in found]
+    rows = [sorted(buckets(hashes(tokens_of_text))) for tokens_of_text in found]
     sizes = np.array([len(row) for row in rows])
     values = np.repeat(1 / np.sqrt(np.maximum(sizes, 1)), sizes)
     starts = np.concatenate([[0], np.cumsum(sizes)])
     return csr_matrix((values, np.concatenate(rows), starts), shape=(len(rows), BUCKETS))
 
 
-def _known(found: Iterable[Sequence[str]]) -> npt.NDArray[np.uint32]:
+def _known(found: Iterable[Sequence[str]]) -> list[int]:
     counts = Counter(token for tokens_of_text in found for token in set(tokens_of_text))
     return hashes([token for token, count in counts.items() if count >= LEAST_EXAMPLES_OF_A_WORD])
 
