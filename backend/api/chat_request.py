@@ -175,13 +175,14 @@ def routing_request(  # noqa: PLR0913, PLR0917 # each decides a part of it
     floor = _named_floor(chat.model, options.floor)
     pinned = None if _is_auto(chat.model) else chat.model
     _require_known_models(pinned, options.models, catalogue)
-    _require_known_task(options.task, judgement.tasks.names | catalogue.tasks)
+    if options.task is not None:
+        _require_known_task(options.task, judgement.tasks.names | catalogue.tasks)
     cost = options.max_cost_usd
     media = count_media(chat.messages)
     text_bytes = body_bytes - payload_bytes(chat.messages)
     found = (
         Found(options.task)
-        if options.task
+        if options.task is not None
         else judgement.tasks.found(chat.texts(), text_bytes, offers_tools=chat.offers_tools)
     )
     return RoutingRequest(
@@ -242,8 +243,8 @@ def _require_known_models(pinned: str | None, models: list[str] | None, catalogu
         )
 
 
-def _require_known_task(task: str | None, known: frozenset[str]) -> None:
-    if task is not None and task not in known:
+def _require_known_task(task: str, known: frozenset[str]) -> None:
+    if task not in known:
         raise InvalidRequestError(
             f"There is no task class `{task}`; there are {', '.join(sorted(known))}.", param="clearfloor.task"
         )
