@@ -35,6 +35,8 @@ _COST_HEADER = "x-clearfloor-cost-usd"
 _REPLAYED_HEADER = "x-clearfloor-replayed"
 # nginx' word for a caller that did not wait. Nobody is there to read it.
 _CALLER_LEFT_STATUS = 499
+# A mean over task classes has sixteen digits, of which nobody needs more than these.
+_DIGITS = 6
 
 
 class ChatCompletions:
@@ -90,6 +92,8 @@ def _headers(facts: Facts) -> dict[str, str]:
 def _told(fact: object) -> str:
     if isinstance(fact, bool):
         return str(fact).lower()
+    if isinstance(fact, float):
+        return f"{fact:.{_DIGITS}g}"
     return "none" if fact is None else str(fact)
 
 
