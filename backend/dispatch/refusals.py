@@ -103,7 +103,8 @@ def nothing_clears(order: Order) -> ClearfloorError:
     there_is = (
         "no candidate that fits otherwise has an estimate"
         if best is None
-        else f"the best that fits, {best.candidate.model}, has {best.quality:g} for about {usd(best.expected_cost_nano_usd)} USD"
+        else f"the best that fits, {best.candidate.model}, has {best.held_against_floor:g} for about"
+        f" {usd(best.expected_cost_nano_usd)} USD"
     )
     others = f" Others were rejected: {'; '.join(constraints)}." if constraints else ""
     return NoCandidateClearsFloorError(

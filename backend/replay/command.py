@@ -97,7 +97,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--decision", type=UUID, metavar="ID", help="only this decision, whenever it was made"
     )
-    parser.add_argument(
+    other = parser.add_mutually_exclusive_group()
+    other.add_argument(
+        "--with-rates",
+        dest="rates",
+        type=int,
+        metavar="ID",
+        help="tell which decisions another snapshot of the learned rates would make otherwise, and at what expected cost",
+    )
+    other.add_argument(
         "--with",
         dest="catalogue",
         choices=("current",),
@@ -112,6 +120,9 @@ def _compare(
     """Return what was found, and the lines that tell it."""
     decisions = _decisions(connection, given)
     snapshots = Snapshots(connection)
+    if given.rates is not None:
+        changed = changed_decisions(decisions, snapshots.of, snapshots.with_rates(given.rates))
+        return changed, change_lines(changed)
     if given.catalogue == "current":
         changed = changed_decisions(decisions, snapshots.of, read_current_catalogue(connection))
         return changed, change_lines(changed)

@@ -58,12 +58,14 @@ def replay(decisions: Iterable[Decision], catalogue_of: CatalogueOf) -> Compared
     return _compare(decisions, differs)
 
 
-def changed_decisions(decisions: Iterable[Decision], old: CatalogueOf, new: Catalogue) -> Compared[Change]:
+def changed_decisions(
+    decisions: Iterable[Decision], old: CatalogueOf, new: Catalogue | CatalogueOf
+) -> Compared[Change]:
     """Tell whose first choice, or its expected cost, is another one by a new catalogue than by an old one."""
 
     def changes(decision: Decision) -> Change | None:
         before = Choice.of(recompute(decision, old(decision)))
-        after = Choice.of(recompute(decision, new))
+        after = Choice.of(recompute(decision, new if isinstance(new, Catalogue) else new(decision)))
         return Change(decision.id, before, after) if before != after else None
 
     return _compare(decisions, changes)

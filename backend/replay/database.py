@@ -8,7 +8,8 @@ from uuid import UUID
 import psycopg
 
 from backend.ids import earliest_uuid7
-from backend.replay.decision import Decision, read_catalogue
+from backend.replay.comparison import CatalogueOf
+from backend.replay.decision import Decision, NotRecomputableError, read_catalogue
 from backend.routing.catalogue import Catalogue
 from backend.routing.rate_snapshot import NO_RATES, RateSnapshot
 
@@ -67,6 +68,17 @@ class Snapshots:
         self._connection = connection
         self._read: dict[tuple[int, int | None], Catalogue] = {}
 
+    def with_rates(self, rates_id: int) -> CatalogueOf:
+        """Return what gives a decision its own catalogue with another snapshot of the rates.
+
+        Raises:
+            NotRecomputableError: there is no such snapshot.
+        """
+        rates = _rates(self._connection.execute(_RATES, [rates_id]))
+        if rates.id is None:
+            raise NotRecomputableError(f"there are no rates {rates_id}.")
+        return lambda decision: self.of(decision).with_rates(rates)
+
     def of(self, decision: Decision) -> Catalogue:
         """Return the catalogue by which a decision was made.
 
@@ -76,6 +88,8 @@ class Snapshots:
         version, rates_id = decision.catalogue_version, decision.request.get("rate_snapshot")
         if (version, rates_id) not in self._read:
             rates = _rates(self._connection.execute(_RATES, [rates_id]))
+            if rates.id != rates_id:
+                raise NotRecomputableError(f"its rates, snapshot {rates_id}, are not there")
             content = _content(self._connection.execute(_SNAPSHOT, [version]))
             self._read[version, rates_id] = read_catalogue(version, content, rates)
         return self._read[version, rates_id]
@@ -90,5 +104,8 @@ def _rates(rows: psycopg.Cursor[Any]) -> RateSnapshot:
 
 
 def _content(rows: psycopg.Cursor[Any]) -> list[dict[str, Any]]:
-    content: list[dict[str, Any]] = rows.fetchall()[0][0]
+    found = rows.fetchone()
+    if found is None:
+        raise NotRecomputableError("its catalogue is not there")
+    content: list[dict[str, Any]] = found[0]
     return content

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any, Self
 from uuid import UUID
 
-from backend.routing.quality import GENERAL_TASK, Estimate, Published, mixed, model_estimates
+from backend.routing.quality import GENERAL_TASK, Estimate, Published, mixed, model_estimates, weighted_mean
 from backend.routing.rate_snapshot import NO_RATES, RateSnapshot
 from backend.routing.request import Posterior
 
@@ -180,7 +180,7 @@ class Catalogue:
     def output_tokens(self, classes: Posterior) -> int:
         """Return how many tokens the mean answer has to a request that may be in these classes."""
         known = self.rates.output_tokens
-        return math.ceil(math.fsum(known.get(task, TYPICAL_OUTPUT_TOKENS) * p for task, p in classes))
+        return math.ceil(weighted_mean([(known.get(task, TYPICAL_OUTPUT_TOKENS), p) for task, p in classes]))
 
     @cached_property
     def tasks(self) -> frozenset[str]:

@@ -6,7 +6,7 @@ added. A model of which nothing is published, nor of its tier, has no estimate: 
 """
 
 from collections.abc import Mapping, Sequence
-from math import fsum
+from math import floor, fsum
 from statistics import fmean
 from typing import NamedTuple, Self
 
@@ -18,6 +18,7 @@ GENERAL_TASK = "general"
 CONFIDENCE = 0.8
 # No figure is so sure that its bound says nothing.
 _LEAST_SURE = 0.01
+_BOUND_PARTS = 10**9
 
 
 class Estimate(NamedTuple):
@@ -34,7 +35,9 @@ class Estimate(NamedTuple):
         """
         quality = _shrunk(prior, strength, successes, trials)
         alpha = min(max(quality, _LEAST_SURE), 1 - _LEAST_SURE) * (strength + trials)
-        return cls(quality, min(lower_quantile(1 - CONFIDENCE, alpha, strength + trials - alpha), quality))
+        bound = lower_quantile(1 - CONFIDENCE, alpha, strength + trials - alpha)
+        # Its last digits are the system's, and it is recorded and compared.
+        return cls(quality, min(floor(bound * _BOUND_PARTS) / _BOUND_PARTS, quality))
 
 
 class Published(NamedTuple):
@@ -47,11 +50,20 @@ class Published(NamedTuple):
 def mixed(parts: Sequence[tuple[Estimate, float]]) -> Estimate:
     """Return the estimate of a request that is in several classes, each with its probability.
 
-    Sums are rounded once, so that no order changes them. The bound errs on the low side: not all classes are at their worst.
+    Where all are equal the mean is the same, to the last bit. The bound errs on the low side: not all classes are at their worst.
     """
     if len(parts) == 1:
         return parts[0][0]
-    return Estimate(fsum([e.quality * p for e, p in parts]), fsum([e.bound * p for e, p in parts]))
+    return Estimate(
+        weighted_mean([(estimate.quality, p) for estimate, p in parts]),
+        weighted_mean([(estimate.bound, p) for estimate, p in parts]),
+    )
+
+
+def weighted_mean(parts: Sequence[tuple[float, float]]) -> float:
+    """Return the mean of values by weights that sum to 1; of equal values that value, and in any order the same."""
+    base = min([value for value, _ in parts])
+    return base + fsum([(value - base) * weight for value, weight in parts])
 
 
 def model_estimates(models: Mapping[str, Published], rates: RateSnapshot) -> dict[str, dict[str, Estimate]]:
@@ -95,15 +107,29 @@ def _estimates(
 
     def estimate(task: str) -> Estimate:
         # What was learned of the class itself counts once: not in its prior, too.
-        others = [sums for other, sums in learned.items() if other != task]
-        elsewhere = _shrunk(
-            mean, strength, fsum(sums[0] for sums in others), fsum(sums[1] for sums in others)
-        )
+        others = {other: sums for other, sums in learned.items() if other != task}
+        elsewhere = _mean_moved_by(others, mean, qualities, strength)
         # The general figure is the model's mean, which is what it has shown, too.
         prior = elsewhere if task == GENERAL_TASK else qualities.get(task, elsewhere)
         return Estimate.of_rate(prior, strength, *learned.get(task, (0.0, 0.0)))
 
     return {task: estimate(task) for task in {GENERAL_TASK, *qualities, *learned}}
+
+
+def _mean_moved_by(
+    learned: Mapping[str, tuple[float, float]], mean: float, qualities: Mapping[str, float], strength: float
+) -> float:
+    """Return a model's mean after what it has shown in some classes, each against what was said of it there.
+
+    No class counts for more than the prior does: a thousand easy answers say little of a hard class.
+    """
+    surprises, weights = [], []
+    for task in sorted(learned):
+        successes, trials = learned[task]
+        share = min(1.0, strength / trials) if trials else 0.0
+        surprises.append((successes - trials * qualities.get(task, mean)) * share)
+        weights.append(trials * share)
+    return min(max(mean + fsum(surprises) / (strength + fsum(weights)), 0.0), 1.0)
 
 
 def _shrunk(prior: float, strength: float, successes: float, trials: float) -> float:

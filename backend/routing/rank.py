@@ -25,6 +25,7 @@ _NANO_USD_PER_USD = 1_000_000_000
 class Scored(Struct, frozen=True):
     """A candidate with what is expected of it. ``rejected`` says why it cannot take the request, or None.
 
+    ``held_against_floor`` is the quality, or its bound where the caller is strict.
     Costs in nano-USD; quality 0 to 1, None without an estimate; ``quality_bound`` is what it is at least, with the
     confidence of :data:`backend.routing.quality.CONFIDENCE`.
     """
@@ -37,6 +38,7 @@ class Scored(Struct, frozen=True):
     expected_cost_nano_usd: int
     bound_nano_usd: int
     rejected: str | None
+    held_against_floor: float = 0.0
 
     def to_record(self) -> dict[str, Any]:
         """Return the entry for the decision's row."""
@@ -74,7 +76,7 @@ class Ranking:
     def best_below(self) -> Scored | None:
         """The best candidate that only the floor rejected, or None."""
         below = [scored for scored in self.rejected if scored.rejected == BELOW_FLOOR]
-        return max(below, key=lambda scored: scored.quality or 0, default=None)
+        return max(below, key=lambda scored: scored.held_against_floor, default=None)
 
     def to_record(self) -> list[dict[str, Any]]:
         """Return the ranking for the decision's row: those that may be called first, in order."""
@@ -113,7 +115,7 @@ def _order(scored: Scored) -> tuple[int, str, str]:
 
 def _worth(request: RoutingRequest, scored: Scored) -> float:
     cost_usd = scored.expected_cost_nano_usd / _NANO_USD_PER_USD
-    return (scored.quality or 0) - request.quality_per_usd * cost_usd
+    return scored.held_against_floor - request.quality_per_usd * cost_usd
 
 
 def _score(request: RoutingRequest, candidate: Candidate, catalogue: Catalogue) -> Scored:
@@ -132,8 +134,9 @@ def _score(request: RoutingRequest, candidate: Candidate, catalogue: Catalogue) 
         or _not_good_enough(request, estimate)
     )
     quality, quality_bound = estimate or (None, None)
+    held = _held_against_floor(request, estimate) if estimate else 0.0
     return Scored(
-        candidate, quality, quality_bound, expected_input, most_input, expected_cost, bound, rejected
+        candidate, quality, quality_bound, expected_input, most_input, expected_cost, bound, rejected, held
     )
 
 
@@ -160,5 +163,8 @@ def _not_good_enough(request: RoutingRequest, estimate: Estimate | None) -> str 
         return None
     if estimate is None:
         return "no_quality_estimate"
-    held_against = estimate.bound if request.strict else estimate.quality
-    return BELOW_FLOOR if held_against < request.floor else None
+    return BELOW_FLOOR if _held_against_floor(request, estimate) < request.floor else None
+
+
+def _held_against_floor(request: RoutingRequest, estimate: Estimate) -> float:
+    return estimate.bound if request.strict else estimate.quality

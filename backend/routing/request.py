@@ -7,6 +7,8 @@ from typing import Any, Literal, Self
 Rule = Literal["cheapest_clearing_floor", "pinned_model"]
 OnMiss = Literal["reject", "best"]
 Posterior = tuple[tuple[str, float], ...]
+# Another one whenever a ranking may come out otherwise for the same inputs.
+RULE_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,7 @@ class RoutingRequest:
         strict: whether the floor is held against the lower bound of the quality, not the quality.
         quality_per_usd: how much quality a US dollar of expected cost weighs, among what does not clear.
         rate_snapshot: the version of the learned rates, or None before there is one.
+        rule_version: that of the rule and its constants: a request of another one cannot be ranked again here.
     """
 
     rule: Rule
@@ -56,6 +59,7 @@ class RoutingRequest:
     strict: bool = False
     quality_per_usd: float = 0.0
     rate_snapshot: int | None = None
+    rule_version: int = RULE_VERSION
 
     @property
     def classes(self) -> Posterior:
@@ -72,7 +76,13 @@ class RoutingRequest:
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> Self:
-        """Build the request again from a decision's row."""
+        """Build the request again from a decision's row.
+
+        Raises:
+            ValueError: it was ranked by another version of the rule.
+        """
+        if record["rule_version"] != RULE_VERSION:
+            raise ValueError(f"it was ranked by version {record['rule_version']} of the rule")
         models = record["models"]
         return cls(
             **{

@@ -3,7 +3,7 @@
 1. the caller names one
 2. tools are offered: ``tool_use``
 3. the text is longer than ``LONG_CONTEXT_BYTES``: ``long_context``
-4. a message has a fenced code block, or a line that starts like code: ``code``, or what the classifier takes for reading it
+4. the last text has a fenced code block, or a line that starts like code: ``code``, or what the classifier takes for reading it
 5. else what the classifier says
 
 A class of which nothing is known of a model falls back to its ``general`` one.
@@ -22,7 +22,8 @@ LONG_CONTEXT_BYTES = 100_000
 RULE_TASKS = frozenset({"tool_use", "long_context", "code", "chat", GENERAL_TASK})
 # Within a line: `\s` would run over the ends of empty ones, and over all of them again from each (27 s for 48,000).
 CODE = re.compile(
-    r"```|^[ \t]*(?:def |class |import |from \w+ import |function |const |#include|SELECT |public )",
+    r"```|^[ \t]*(?:def \w+\(|class \w+[ \t]*[({:]|import [\w.]+[ \t]*;?[ \t]*$|from [\w.]+ import |function \w*\("
+    r"|const \w+ ?=|#include|SELECT |public (?:static|class|void|final) )",
     re.MULTILINE,
 )
 
@@ -66,7 +67,8 @@ class Tasks:
         if text_bytes > LONG_CONTEXT_BYTES:
             return Found("long_context")
         texts = list(texts)
-        has_code = any(CODE.search(text) for text in texts)
+        # What is asked last: a template in the instructions, or an answer long ago, says nothing of it.
+        has_code = bool(texts) and CODE.search(texts[-1]) is not None
         if self.classifier is None:
             return Found("code" if has_code else "chat")
         likely = self.classifier.posterior(texts)

@@ -1,5 +1,6 @@
 """Reads the catalogue: a snapshot with its version, the rates that were learned, and which candidates are cooling down."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import UUID
@@ -30,7 +31,9 @@ async def read_catalogue(api: DataApi, known_version: int | None, known_rates: i
     state = await api.call("read_catalogue", {"known_version": known_version, "known_rates": known_rates})
     records, rates = state["candidates"], state["rates"]
     return CatalogueState(
-        None if records is None else Catalogue.from_record(state["version"], records),
+        None
+        if records is None
+        else await asyncio.to_thread(Catalogue.from_record, state["version"], records),
         None if rates is None else RateSnapshot.from_record(state["rate_snapshot"], rates),
         {UUID(candidate): float(seconds) for candidate, seconds in state["cooldowns"].items()},
     )

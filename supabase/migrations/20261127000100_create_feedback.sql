@@ -14,7 +14,7 @@ create table public.learning (
     constraint learning_half_life_days_check check (half_life_days between 1 and 3650),
     prior_strength double precision not null default 12
     constraint learning_prior_strength_check check (prior_strength between 0.1 and 10000),
-    most_sources bigint not null default 20 constraint learning_most_sources_check check (most_sources between 1 and 1000),
+    most_sources bigint not null default 3 constraint learning_most_sources_check check (most_sources between 1 and 1000),
     sampled_attempts bigint not null default 20000
     constraint learning_sampled_attempts_check check (sampled_attempts between 0 and 1000000)
 );

@@ -86,3 +86,7 @@ async def test_feedback_changes_what_is_decided_and_not_what_was(
     assert f"{cheap.model} -> " in told
     assert dear.model in told
     assert cli.main(["replay", url, "--decision", str(last), "--with", "current"]) == 0
+    # The same, asked of the rates alone; and of rates that there are not.
+    assert cli.main(["replay", url, "--decision", str(first), "--with-rates", str(published["id"])]) == 1
+    assert f"{cheap.model} -> " in capsys.readouterr().out
+    assert cli.main(["replay", url, "--decision", str(first), "--with-rates", "0"]) == 2

@@ -162,7 +162,7 @@ def test_a_replay_is_told_by_decision_with_the_counts() -> None:
     compared = replay([short, odd, recorded()], by_old)
     lines = list(replay_lines(compared))
     assert lines[0].startswith(f"{short.id}: differs: place 3, ")
-    assert lines[1] == f"{odd.id}: cannot be computed: its request cannot be read: KeyError 'models'"
+    assert lines[1] == f"{odd.id}: cannot be computed: its request cannot be read: KeyError 'rule_version'"
     assert lines[2] == "3 decisions: 1 equal, 1 differ, 1 cannot be computed"
     assert list(limit_lines(compared, 4)) == []
     assert list(limit_lines(compared, 3)) == ["Only the newest 3 were asked: --most NUMBER asks more."]

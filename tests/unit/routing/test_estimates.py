@@ -1,5 +1,7 @@
 """What is expected of a model: published figures, shrunk rates, bounds."""
 
+import random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -82,6 +84,29 @@ def test_no_doubt_is_left_by_nothing() -> None:
     certain = Estimate.of_rate(1.0, STRENGTH)
     assert certain.quality == 1.0
     assert 0.85 < certain.bound < 1
+
+
+@given(
+    st.floats(0, 1),
+    st.lists(st.integers(1, 10_000), min_size=2, max_size=8),
+    st.randoms(use_true_random=False),
+)
+def test_where_all_classes_are_alike_so_is_the_mean(
+    quality: float, shares: list[int], chance: random.Random
+) -> None:
+    """To the last bit: a model that is 0.9 everywhere clears 0.9 whatever a text is of. In any order."""
+    estimate, total = Estimate(quality, quality / 2), sum(shares)
+    assert mixed([(estimate, share / total) for share in shares]) == estimate
+    parts = [(Estimate(chance.random(), 0.0), share / total) for share in shares]
+    assert mixed(parts) == mixed(chance.sample(parts, len(parts)))
+
+
+def test_much_that_is_easy_says_little_of_what_is_hard() -> None:
+    """A class moves the mean by no more than the prior weighs, and by what was not expected of it."""
+    easy = RateSnapshot(learned={"m": {"extraction": (980.0, 1_000.0)}})
+    assert qualities({"general": 0.6}, easy, "law") == pytest.approx(0.6 + 0.38 / 2)
+    assert qualities({"general": 0.6, "extraction": 0.98}, easy, "law") == pytest.approx(0.6)
+    assert qualities({"general": 0.6}, easy, "extraction") == pytest.approx(987.2 / 1012)
 
 
 def test_a_request_in_several_classes_has_the_mean_of_them() -> None:

@@ -143,7 +143,7 @@ def test_who_takes_the_best_gets_it_where_nobody_clears(
 
     def worth(scored: Scored) -> float:
         cost_usd = scored.expected_cost_nano_usd / NANO_USD_PER_USD
-        return (scored.quality or 0) - request.quality_per_usd * cost_usd
+        return (held_against(request, scored) or 0) - request.quality_per_usd * cost_usd
 
     assert all(scored.rejected == "below_floor" for scored in ranking.eligible)
     assert not [scored for scored in ranking.rejected if scored.rejected == "below_floor"]
@@ -160,7 +160,7 @@ def test_what_is_rejected_for_want_of_quality_would_be_taken_for_less(
     best = rank(request, catalogue).best_below
     if best is None or request.on_miss == "best":
         return
-    lower = RoutingRequest.from_record(request.to_record() | {"floor": best.quality, "strict": False})
+    lower = RoutingRequest.from_record(request.to_record() | {"floor": held_against(request, best)})
     assert best.candidate.id in [scored.candidate.id for scored in rank(lower, catalogue).eligible]
 
 

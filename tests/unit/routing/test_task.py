@@ -59,6 +59,13 @@ def test_a_classifier_is_asked_where_no_rule_applies() -> None:
         (["SELECT 1"], 100, False, "code"),
         (["I will select one, import nothing and define a class act"], 100, False, "chat"),
         (["Hello", "```"], 100, False, "code"),
+        (["```", "What is a treaty?"], 100, False, "chat"),
+        (["class action lawsuits: what must be found?"], 100, False, "chat"),
+        (["import duties on steel: who bears them?"], 100, False, "chat"),
+        (["public international law: which court decides?"], 100, False, "chat"),
+        (["import os.path\nprint(1)"], 100, False, "code"),
+        (["class A(B):\n    pass"], 100, False, "code"),
+        (["public class A {}"], 100, False, "code"),
     ],
 )
 def test_a_request_is_of_the_first_class_whose_rule_applies(
