@@ -1,7 +1,7 @@
 -- What feedback says of the predictions: for tenants their own, for the operator which predictions are no longer true.
 --
 -- They run with the rights of who asks, so that row level security decides whose feedback it is: a member's its organization's,
--- service_role's all. The share of traffic and the money are those of `usage_by`.
+-- service_role's all. What several sources say of one answer is one sample: their mean. The share of traffic and the money are those of `usage_by`.
 --
 -- Locks nothing that exists.
 set lock_timeout = '4s';
@@ -35,8 +35,12 @@ begin
         from (
             select
                 given.model, given.task, count(*) as samples, avg(given.score) as mean, avg(given.predicted) as predicted
-            from public.feedback as given
-            where given.created_at >= quality_by.since and given.created_at < quality_by.until
+            from (
+                select kept.model, kept.task, avg(kept.score) as score, avg(kept.predicted) as predicted
+                from public.feedback as kept
+                where kept.created_at >= quality_by.since and kept.created_at < quality_by.until
+                group by kept.routing_outcome_id, kept.model, kept.task
+            ) as given
             group by given.model, given.task
         ) as rated
         cross join lateral (
@@ -49,7 +53,7 @@ end
 $$;
 
 comment on function public.quality_by is
-'Feedback given from `since` until just before `until`, by model and task class, for whoever may see it: how many, their mean '
+'Feedback given from `since` until just before `until`, by model and task class, for whoever may see it: how many answers, their mean '
 'with its 90 % interval, and the mean of what was predicted where something was.';
 
 create function public.quality_by_floor(since timestamptz, until timestamptz default now())
@@ -62,16 +66,21 @@ begin
     end if;
     return query
         select least(trunc(given.floor::numeric, 1), 0.9), count(*), avg(given.predicted), avg(given.score)
-        from public.feedback as given
-        where given.created_at >= quality_by_floor.since and given.created_at < quality_by_floor.until
-            and given.floor is not null and given.predicted is not null
+        from (
+            select kept.floor, avg(kept.score) as score, avg(kept.predicted) as predicted
+            from public.feedback as kept
+            where kept.created_at >= quality_by_floor.since and kept.created_at < quality_by_floor.until
+                -- Not the best there was, where nothing cleared the floor.
+                and kept.predicted >= kept.floor
+            group by kept.routing_outcome_id, kept.floor
+        ) as given
         group by 1
         order by 1;
 end
 $$;
 
 comment on function public.quality_by_floor is
-'Feedback given from `since` until just before `until` on answers that had a floor and a prediction, by the floor, in steps of '
+'Feedback given from `since` until just before `until` on answers that were predicted to clear their floor, by the floor, in steps of '
 '0.1, for whoever may see it: how many, and the means of what was predicted and what was said.';
 
 create function public.quality_drift(
@@ -82,8 +91,12 @@ language plpgsql stable security invoker set search_path = pg_catalog, pg_temp a
 begin
     return query
         select given.model, given.task, count(*), avg(given.predicted), avg(given.score)
-        from public.feedback as given
-        where given.created_at >= quality_drift.since and given.predicted is not null
+        from (
+            select kept.model, kept.task, avg(kept.score) as score, avg(kept.predicted) as predicted
+            from public.feedback as kept
+            where kept.created_at >= quality_drift.since and kept.predicted is not null
+            group by kept.routing_outcome_id, kept.model, kept.task
+        ) as given
         group by given.model, given.task
         having count(*) >= quality_drift.least_samples
             and avg(given.predicted - given.score) > greatest(

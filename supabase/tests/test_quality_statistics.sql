@@ -49,7 +49,7 @@ select results_eq(
     'a member reads its organization''s: the mean, its interval, and what was predicted where something was'
 );
 select results_eq(
-    'select pg_temp.floors()', array['0.7 9 0.7333 0.6667'], 'and by floor, what had one and a prediction'
+    'select pg_temp.floors()', array['0.7 6 0.8000 1.0000'], 'and by floor, what was predicted to clear it'
 );
 do $$ begin call clearfloor_tests.authenticate_as('member of zenith'); end $$;
 select results_eq(
