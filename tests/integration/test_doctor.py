@@ -98,11 +98,11 @@ class World:
         self.complete(*decision, BOUND_TOKENS)
 
     def disappoint(self) -> None:
-        """Have an answer rated worse than was predicted, as often as it takes."""
+        """Have answers rated worse than was predicted, as many as it takes."""
         self.rows.query(
             "insert into public.feedback (routing_outcome_id, source, organization_id, agent_id, model, task, predicted,"
-            " score, api_key_id) select id, 'checker:' || number, organization_id, agent_id, %(model)s, task, 0.8, 0.5,"
-            " api_key_id from (select * from public.routing_outcomes limit 1) as decision, generate_series(1, 30) as number",
+            " score, api_key_id) select gen_random_uuid(), 'agent', organization_id, agent_id, %(model)s, task, 0.8, 0.5,"
+            " api_key_id from (select * from public.routing_outcomes limit 1) as decision, generate_series(1, 30)",
             model=self.candidate.model,
         )
 
