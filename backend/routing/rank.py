@@ -7,6 +7,7 @@ Costs are integers; qualities are sums that are rounded once. So the same inputs
 for bit. What happens in dispatch is no input: failures and cooldowns make dispatch skip a candidate, never re-rank.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,8 +89,8 @@ def rank(request: RoutingRequest, catalogue: Catalogue) -> Ranking:
 
     Models that the caller has ruled out itself are not in the ranking: the request says why.
     """
-    asked_for = (candidate for candidate in catalogue.candidates if request.allows(candidate.model))
-    scored = sorted((_score(request, candidate, catalogue) for candidate in asked_for), key=_order)
+    asked_for = [candidate for candidate in catalogue.candidates if request.allows(candidate.model)]
+    scored = _scored(request, asked_for, catalogue)
     clearing = tuple(s for s in scored if s.rejected is None)
     if not clearing and request.on_miss == "best":
         below = (s for s in scored if s.rejected == BELOW_FLOOR)
@@ -105,8 +106,14 @@ def rank(request: RoutingRequest, catalogue: Catalogue) -> Ranking:
 
 def cheapest_of(model: str, request: RoutingRequest, catalogue: Catalogue) -> Scored | None:
     """Return the candidate of a model that is expected to cost least, whether it clears or not, or None."""
-    of_model = (candidate for candidate in catalogue.candidates if candidate.model == model)
-    return min((_score(request, candidate, catalogue) for candidate in of_model), key=_order, default=None)
+    of_model = [candidate for candidate in catalogue.candidates if candidate.model == model]
+    return next(iter(_scored(request, of_model, catalogue)), None)
+
+
+def _scored(request: RoutingRequest, candidates: Iterable[Candidate], catalogue: Catalogue) -> list[Scored]:
+    """Return what is expected of candidates, by expected cost, then model, then provider."""
+    typical_output = catalogue.output_tokens(request.classes)
+    return sorted((_score(request, candidate, typical_output) for candidate in candidates), key=_order)
 
 
 def _order(scored: Scored) -> tuple[int, str, str]:
@@ -118,13 +125,12 @@ def _worth(request: RoutingRequest, scored: Scored) -> float:
     return scored.held_against_floor - request.quality_per_usd * cost_usd
 
 
-def _score(request: RoutingRequest, candidate: Candidate, catalogue: Catalogue) -> Scored:
+def _score(request: RoutingRequest, candidate: Candidate, typical_output: int) -> Scored:
     estimate = candidate.estimate(request.classes)
     # What media make is known as a bound only.
     media = sum([count * candidate.media_tokens[kind] for kind, count in request.media.items()])
     most_input = request.text_bytes + candidate.input_overhead_tokens + media
     expected_input = -(-request.text_bytes // _BYTES_PER_TOKEN) + media
-    typical_output = catalogue.output_tokens(request.classes)
     expected_output = request.choices * min(request.output_limit_tokens, typical_output)
     expected_cost = candidate.price.cost(expected_input, expected_output)
     bound = candidate.price.bound(most_input, request.choices * request.output_limit_tokens)
