@@ -40,10 +40,12 @@ async def refresh_catalogue(parts: Parts) -> None:
     live.problem = None
     parts.dispatcher.cooldowns.learn(state.cooldowns_seconds)
     catalogue = state.catalogue or live.current
-    if catalogue and (state.catalogue or state.rates):
-        known = live.current.rates if live.current else NO_RATES
-        # Hundreds of quantiles: a tenth of a second in which no request should wait.
-        live.current = await asyncio.to_thread(catalogue.with_rates, state.rates or known)
+    if catalogue:
+        rates = state.rates or (live.current.rates if live.current else NO_RATES)
+        if catalogue.rates is not rates:
+            # Hundreds of quantiles: a tenth of a second in which no request should wait.
+            catalogue = await asyncio.to_thread(catalogue.with_rates, rates)
+        live.current = catalogue
     if state.catalogue:
         _warn_of_uncallable(parts.dispatcher, state.catalogue)
 

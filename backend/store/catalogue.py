@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from backend.routing.catalogue import Catalogue
-from backend.routing.rate_snapshot import RateSnapshot
+from backend.routing.rate_snapshot import NO_RATES, RateSnapshot
 from backend.store.client import DataApi
 
 
@@ -29,11 +29,12 @@ async def read_catalogue(api: DataApi, known_version: int | None, known_rates: i
         StoreUnavailableError: it cannot be reached now.
     """
     state = await api.call("read_catalogue", {"known_version": known_version, "known_rates": known_rates})
-    records, rates = state["candidates"], state["rates"]
+    records, learned = state["candidates"], state["rates"]
+    rates = None if learned is None else RateSnapshot.from_record(state["rate_snapshot"], learned)
     return CatalogueState(
         None
         if records is None
-        else await asyncio.to_thread(Catalogue.from_record, state["version"], records),
-        None if rates is None else RateSnapshot.from_record(state["rate_snapshot"], rates),
+        else await asyncio.to_thread(Catalogue.from_record, state["version"], records, rates or NO_RATES),
+        rates,
         {UUID(candidate): float(seconds) for candidate, seconds in state["cooldowns"].items()},
     )
