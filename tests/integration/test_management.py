@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,6 +16,7 @@ from backend.ids import uuid7
 from backend.stack.stack import Stack
 from tests.support.backend_process import BackendProcess
 from tests.support.gateway_fixtures import ALLOWED_ORIGIN
+from tests.support.polling import eventually
 from tests.support.scene import Scene, error_code, open_scene
 
 ROLES = ("owner", "admin", "member")
@@ -435,6 +437,40 @@ async def test_what_is_done_by_hand_is_in_the_audit_too(office: Office) -> None:
         ):
             with pytest.raises(psycopg.errors.RestrictViolation):
                 connection.execute(statement)
+
+
+async def test_to_rename_and_to_change_a_member_do_not_lock_each_other_out(office: Office) -> None:
+    """Whoever renames waits for the organization before it holds its own membership."""
+    url, owner = office.scene.stack.endpoints.superuser_url, office.users["owner"]
+    with psycopg.connect(url) as changing, ThreadPoolExecutor(1) as beside:
+        changing.execute(
+            "select from public.organizations where id = %s for no key update", [office.organization_id]
+        )
+
+        def rename() -> None:
+            with psycopg.connect(url, autocommit=True) as renaming:
+                renaming.execute(
+                    'select public.change_organization(%s, %s, \'{"name": "renamed"}\')',
+                    [owner, office.organization_id],
+                )
+
+        async def waiting() -> bool:
+            return bool(
+                office.scene.rows.query(
+                    "select pid from pg_stat_activity where wait_event_type = 'Lock' and query like '%%change_organization%%'"
+                    " and pid <> pg_backend_pid()"
+                )
+            )
+
+        renamed = beside.submit(rename)
+        await eventually(waiting, "the one who renames waits")
+        changing.execute("set local lock_timeout = '1s'")
+        changing.execute(
+            "update public.organization_members set default_agent_id = null where organization_id = %s and user_id = %s",
+            [office.organization_id, owner],
+        )
+        changing.commit()
+        renamed.result()
 
 
 async def test_a_browser_may_manage_from_an_allowed_origin(office: Office) -> None:
