@@ -18,7 +18,7 @@ from backend.api.message_parts import Message, count_media, needs_of, payload_by
 from backend.errors import InvalidRequestError, ModelNotFoundError
 from backend.routing.catalogue import Catalogue
 from backend.routing.request import OnMiss, RoutingRequest
-from backend.routing.task import Found, Tasks
+from backend.routing.task import Tasks
 from backend.store.callers import Caller
 
 AUTO = "auto"
@@ -181,7 +181,7 @@ def routing_request(  # noqa: PLR0913, PLR0917 # each decides a part of it
     media = count_media(chat.messages)
     text_bytes = body_bytes - payload_bytes(chat.messages)
     found = (
-        Found(options.task)
+        judgement.tasks.named(options.task, chat.texts())
         if options.task is not None
         else judgement.tasks.found(chat.texts(), text_bytes, offers_tools=chat.offers_tools)
     )

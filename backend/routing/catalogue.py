@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any, Self
 from uuid import UUID
 
+from backend.routing.kinds import known_of
 from backend.routing.quality import GENERAL_TASK, Estimate, Published, mixed, model_estimates, weighted_mean
 from backend.routing.rate_snapshot import NO_RATES, RateSnapshot
 from backend.routing.request import Posterior
@@ -124,7 +125,9 @@ class Candidate:
         general = self.estimates.get(GENERAL_TASK)
         if general is None:
             return None
-        return mixed([(self.estimates.get(task, general), probability) for task, probability in classes])
+        return mixed(
+            [(known_of(self.estimates, task, general), probability) for task, probability in classes]
+        )
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Self:
@@ -180,7 +183,9 @@ class Catalogue:
     def output_tokens(self, classes: Posterior) -> int:
         """Return how many tokens the mean answer has to a request that may be in these classes."""
         known = self.rates.output_tokens
-        return math.ceil(weighted_mean([(known.get(task, TYPICAL_OUTPUT_TOKENS), p) for task, p in classes]))
+        return math.ceil(
+            weighted_mean([(known_of(known, task, TYPICAL_OUTPUT_TOKENS), p) for task, p in classes])
+        )
 
     @cached_property
     def tasks(self) -> frozenset[str]:

@@ -1,4 +1,4 @@
-"""The task classes of a text, with their probabilities: hashed words and word pairs, and one table of weights.
+"""The task classes of a text, with their probabilities: hashed words, word pairs and marks of shape, and one table of weights.
 
 The same text gives the same answer on every machine: words are hashed with CRC-32, weights are integers, whose sum has no
 order, and probabilities are cut to whole ten-thousandths. Only ``exp`` is the system's, and it would have to differ in the
@@ -13,6 +13,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Final, Self
 from zlib import crc32
+
+from backend.routing.kinds import class_of
 
 BUCKETS: Final = 65_536
 # What is read of a text: its head and its tail, since an instruction is at one of the two. 3,000 characters hold 99.8 % of the
@@ -34,7 +36,7 @@ LEAST_PROBABILITY: Final = 0.02
 REST: Final = "chat"
 CODE: Final = "code"
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 _BITS_PER_BYTE = 8
 # A row is one integer of a lane a class: adding rows adds all their weights at once, 40 ns a row. 32 bits hold the sum of
 # more rows than any text has.
@@ -46,6 +48,7 @@ _SIGNED_TO_OFFSET = bytes((byte + _OFFSET) % 256 for byte in range(256))
 _PARTS = 10_000
 _CODE_READING = "code_reading"
 _TOKEN = re.compile(r"\w+|[^\w\s]+")
+_CAPITAL, _NO_CAPITAL, _END = "<A>", "<a>", "<end>"
 # All numbers of so many digits and more are one word.
 _LONGEST_NUMBER = 4
 
@@ -59,6 +62,7 @@ class Classifier:
 
     Attributes:
         classes: names of the classes, in the order of the columns.
+        classes_with_kinds: those that have kinds, which a text can be asked for.
         digest: SHA-256 of the file it was read from, in hexadecimal.
     """
 
@@ -71,6 +75,7 @@ class Classifier:
         cells = BUCKETS * len(self.classes)
         self._rows = _rows(body[:cells], len(self.classes))
         self._known = body[cells:]
+        self.classes_with_kinds = frozenset(class_of(name) for name in self.classes if class_of(name) != name)
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Self:
@@ -94,25 +99,27 @@ class Classifier:
             raise WeightsError("this file of weights is not whole: copy it again, or train it again")
         return cls(header, body, hashlib.sha256(content).hexdigest())
 
-    def posterior(self, texts: Sequence[str]) -> dict[str, float]:
+    def posterior(self, texts: Sequence[str], within: str | None = None) -> dict[str, float]:
         """Return the probability of each class worth naming, most probable first; they sum to 1.
 
-        What no class is likely enough to get goes to ``REST``; all of it, if the text says nothing of its class.
+        What no class is likely enough to get goes to ``REST``, or to ``within``; all of it, if the text says nothing of its
+        class.
 
         Args:
             texts: those of a request's messages, in order.
+            within: the class that they are known to be of, if it is known: one with kinds, which are told apart.
         """
         found = tokens(excerpt(texts))
         words = hashes(found)
+        rest = within or REST
         if not self._knows(found, words):
-            return {REST: 1.0}
-        probabilities = self._probabilities(buckets(words))
+            return {rest: 1.0}
         parts = {
             name: int(probability * _PARTS)
-            for name, probability in zip(self.classes, probabilities, strict=True)
+            for name, probability in self._probabilities(buckets(words), within).items()
             if probability >= LEAST_PROBABILITY
         }
-        parts[REST] = parts.get(REST, 0) + _PARTS - sum(parts.values())
+        parts[rest] = parts.get(rest, 0) + _PARTS - sum(parts.values())
         ordered = sorted(parts, key=lambda name: (-parts[name], name))
         return {name: parts[name] / _PARTS for name in ordered if parts[name]}
 
@@ -126,33 +133,37 @@ class Classifier:
         place, bit = divmod(word % WORD_BUCKETS, _BITS_PER_BYTE)
         return self._known[place] >> (_BITS_PER_BYTE - 1 - bit) & 1
 
-    def _probabilities(self, found: Collection[int]) -> list[float]:
+    def _probabilities(self, found: Collection[int], within: str | None) -> dict[str, float]:
         rows = self._rows
         lanes = sum([rows[bucket] for bucket in found])
         offset = _OFFSET * len(found)
         bits = range(0, len(self.classes) * _BYTES_A_LANE * _BITS_PER_BYTE, _BYTES_A_LANE * _BITS_PER_BYTE)
         sums = [(lanes >> shift & _LANE) - offset for shift in bits]
         length = math.sqrt(len(found))
-        logits = [
-            total * unit / length + bias
-            for total, unit, bias in zip(sums, self._units, self._biases, strict=True)
-        ]
-        most = max(logits)
-        odds = [math.exp(logit - most) for logit in logits]
-        total = math.fsum(odds)
-        return [part / total for part in odds]
+        logits = {
+            name: total * unit / length + bias
+            for name, total, unit, bias in zip(self.classes, sums, self._units, self._biases, strict=True)
+            if within is None or class_of(name) == within
+        }
+        most = max(logits.values())
+        odds = {name: math.exp(logit - most) for name, logit in logits.items()}
+        total = math.fsum(odds.values())
+        return {name: part / total for name, part in odds.items()}
 
 
 def as_code(posterior: Mapping[str, float]) -> dict[str, float]:
     """Return the probabilities of a text that has code in it, as a rule has found: all go to the classes of code.
 
-    ``code`` gets what the others had; ``code_reading``, which asks what code does, keeps its own.
+    ``code`` gets what the others had; its kinds keep their own, and so does ``code_reading``, which asks what code does.
     """
-    reading = posterior.get(_CODE_READING, 0.0)
-    parts = {CODE: round((1 - reading) * _PARTS), _CODE_READING: round(reading * _PARTS)}
-    return {
-        name: parts[name] / _PARTS for name in sorted(parts, key=lambda name: -parts[name]) if parts[name]
+    parts = {
+        name: round(probability * _PARTS)
+        for name, probability in posterior.items()
+        if name == _CODE_READING or class_of(name) == CODE
     }
+    parts[CODE] = parts.get(CODE, 0) + _PARTS - sum(parts.values())
+    ordered = sorted(parts, key=lambda name: (-parts[name], name))
+    return {name: parts[name] / _PARTS for name in ordered if parts[name]}
 
 
 def _rows(weights: bytes, columns: int) -> list[int]:
@@ -191,11 +202,17 @@ def _tail(texts: Sequence[str]) -> str:
 
 
 def tokens(text: str) -> list[str]:
-    """Return the words and runs of marks of a text in small letters; of numbers how long they are is kept, no more."""
+    """Return the words and runs of marks of a text in small letters, between marks of its shape.
+
+    Of numbers how long they are is kept, no more. The shape is how long it is, in powers of two, how it begins and where it
+    ends: it tells what people type into a search box from what they ask in a sentence. No text has a token like these marks.
+    """
     found = _TOKEN.findall(text.lower())
     if len(found) > HEAD_TOKENS + TAIL_TOKENS:
         found = found[:HEAD_TOKENS] + found[-TAIL_TOKENS:]
-    return ["0" * min(len(token), _LONGEST_NUMBER) if token.isdigit() else token for token in found]
+    words = ["0" * min(len(token), _LONGEST_NUMBER) if token.isdigit() else token for token in found]
+    beginning = _CAPITAL if text.lstrip()[:1].isupper() else _NO_CAPITAL
+    return [f"<{len(found).bit_length()}>", beginning, *words, _END]
 
 
 def hashes(found: Iterable[str]) -> list[int]:

@@ -1,8 +1,9 @@
 """How good a model is expected to be at a request: rates of success per task class, learned on top of published figures.
 
 A rate is a Beta distribution. Its prior is as strong as ``RateSnapshot.prior_strength`` answers at the figure published for
-the class, or else at the model's mean, published and learned, or else at that of its tier; what was learned of the class is
-added. A model of which nothing is published, nor of its tier, has no estimate: it clears no floor.
+the class, or else at what is known of the class that it is a kind of, or else at the model's mean, published and learned, or
+else at that of its tier; what was learned of the class is added. A model of which nothing is published, nor of its tier, has
+no estimate: it clears no floor.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ from statistics import fmean
 from typing import NamedTuple, Self
 
 from backend.routing.beta import lower_quantile
+from backend.routing.kinds import class_of, known_of
 from backend.routing.rate_snapshot import RateSnapshot
 
 GENERAL_TASK = "general"
@@ -19,6 +21,8 @@ CONFIDENCE = 0.8
 # No figure is so sure that its bound says nothing.
 _LEAST_SURE = 0.01
 _BOUND_PARTS = 10**9
+# Successes and trials, by task class.
+Learned = Mapping[str, tuple[float, float]]
 
 
 class Estimate(NamedTuple):
@@ -105,20 +109,23 @@ def _estimates(
     learned = rates.learned.get(name, {})
     strength = rates.prior_strength
 
-    def estimate(task: str) -> Estimate:
+    def estimate(task: str, heard: Learned) -> Estimate:
         # What was learned of the class itself counts once: not in its prior, too.
-        others = {other: sums for other, sums in learned.items() if other != task}
-        elsewhere = _mean_moved_by(others, mean, qualities, strength)
+        others = {other: sums for other, sums in heard.items() if other != task}
+        return Estimate.of_rate(prior(task, others), strength, *heard.get(task, (0.0, 0.0)))
+
+    def prior(task: str, heard: Learned) -> float:
         # The general figure is the model's mean, which is what it has shown, too.
-        prior = elsewhere if task == GENERAL_TASK else qualities.get(task, elsewhere)
-        return Estimate.of_rate(prior, strength, *learned.get(task, (0.0, 0.0)))
+        if task in qualities and task != GENERAL_TASK:
+            return qualities[task]
+        if (wider := class_of(task)) != task and wider in {*qualities, *heard}:
+            return estimate(wider, heard).quality
+        return _mean_moved_by(heard, mean, qualities, strength)
 
-    return {task: estimate(task) for task in {GENERAL_TASK, *qualities, *learned}}
+    return {task: estimate(task, learned) for task in {GENERAL_TASK, *qualities, *learned}}
 
 
-def _mean_moved_by(
-    learned: Mapping[str, tuple[float, float]], mean: float, qualities: Mapping[str, float], strength: float
-) -> float:
+def _mean_moved_by(learned: Learned, mean: float, qualities: Mapping[str, float], strength: float) -> float:
     """Return a model's mean after what it has shown in some classes, each against what was said of it there.
 
     No class counts for more than the prior does: a thousand easy answers say little of a hard class.
@@ -127,7 +134,7 @@ def _mean_moved_by(
     for task in sorted(learned):
         successes, trials = learned[task]
         share = min(1.0, strength / trials) if trials else 0.0
-        surprises.append((successes - trials * qualities.get(task, mean)) * share)
+        surprises.append((successes - trials * known_of(qualities, task, mean)) * share)
         weights.append(trials * share)
     return min(max(mean + fsum(surprises) / (strength + fsum(weights)), 0.0), 1.0)
 

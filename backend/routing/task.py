@@ -1,6 +1,6 @@
 """The task class of a request: the caller's, or that of a plain rule, or those that a classifier takes to be probable.
 
-1. the caller names one
+1. the caller names one; if it has kinds, the classifier tells which
 2. tools are offered: ``tool_use``
 3. the text is longer than ``LONG_CONTEXT_BYTES``: ``long_context``
 4. the last text has a fenced code block, or a line that starts like code: ``code``, or what the classifier takes for reading it
@@ -29,14 +29,19 @@ CODE = re.compile(
 
 
 class TaskClassifier(Protocol):
-    """What tells classes of texts apart. ``digest`` stands for its weights, ``classes`` are the names it knows."""
+    """What tells classes of texts apart.
+
+    ``digest`` stands for its weights, ``classes`` are the names it knows, ``classes_with_kinds`` those that it can look into.
+    """
 
     @property
     def digest(self) -> str: ...  # noqa: D102
     @property
     def classes(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def classes_with_kinds(self) -> frozenset[str]: ...  # noqa: D102
 
-    def posterior(self, texts: Sequence[str]) -> Mapping[str, float]:
+    def posterior(self, texts: Sequence[str], within: str | None = None) -> Mapping[str, float]:
         """Return the classes that are probable, the most probable first, with probabilities that sum to 1."""
 
 
@@ -58,7 +63,15 @@ class Tasks:
     @property
     def names(self) -> frozenset[str]:
         """The classes that rules and classifier know."""
-        return RULE_TASKS.union(self.classifier.classes if self.classifier else ())
+        if self.classifier is None:
+            return RULE_TASKS
+        return RULE_TASKS.union(self.classifier.classes, self.classifier.classes_with_kinds)
+
+    def named(self, task: str, texts: Iterable[str]) -> Found:
+        """Return the class that a caller names; of one that has kinds, those that these texts may be."""
+        if self.classifier is None or task not in self.classifier.classes_with_kinds:
+            return Found(task)
+        return self._classified(self.classifier.posterior(list(texts), task), self.classifier)
 
     def found(self, texts: Iterable[str], text_bytes: int, *, offers_tools: bool) -> Found:
         """Return the class of a request with these texts, whose caller names none."""
@@ -72,5 +85,9 @@ class Tasks:
         if self.classifier is None:
             return Found("code" if has_code else "chat")
         likely = self.classifier.posterior(texts)
-        posterior = tuple((as_code(likely) if has_code else likely).items())
-        return Found(posterior[0][0], posterior, self.classifier.digest)
+        return self._classified(as_code(likely) if has_code else likely, self.classifier)
+
+    @staticmethod
+    def _classified(likely: Mapping[str, float], classifier: TaskClassifier) -> Found:
+        posterior = tuple(likely.items())
+        return Found(posterior[0][0], posterior, classifier.digest)

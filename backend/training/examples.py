@@ -60,5 +60,6 @@ def read_table(file: Path, columns: Iterable[str]) -> list[dict[str, str]]:
 
 
 def task_name(task_class: str) -> str:
-    """Return the name that the API has for a class of the data: ``word problem`` is ``word_problem``."""
-    return _NAMES.get(task_class, task_class).replace(" ", "_")
+    """Return the name that the API has for a class of the data, or a kind of one: ``word problem`` is ``word_problem``."""
+    name, dot, kind = task_class.partition(".")
+    return f"{_NAMES.get(name, name)}{dot}{kind}".replace(" ", "_")

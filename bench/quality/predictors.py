@@ -9,8 +9,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestNeighbors
 
 from backend.routing.classifier import Classifier, excerpt, tokens
+from backend.routing.kinds import class_of, known_of
 from backend.routing.quality import GENERAL_TASK, Estimate, Published, mixed, model_estimates
 from backend.routing.rate_snapshot import RateSnapshot
+from backend.routing.task import Tasks
 from backend.training.fit import matrix
 from bench.quality.recorded import Matrix, Pool, Prompt
 
@@ -31,7 +33,7 @@ def learned(observed: Observed, tier_mean: float) -> Estimates:
 def quality(estimates: Estimates, posterior: Posterior) -> float:
     """Return the quality that the gateway expects for a posterior, 0 to 1."""
     general = estimates[GENERAL_TASK]
-    return mixed([(estimates.get(task, general), p) for task, p in posterior.items()]).quality
+    return mixed([(known_of(estimates, task, general), p) for task, p in posterior.items()]).quality
 
 
 def observed_sums(pool: Pool) -> dict[str, Observed]:
@@ -60,9 +62,14 @@ def by_text(classifier: Classifier, prompts: Iterable[Prompt]) -> list[Posterior
     return [classifier.posterior([prompt.text]) for prompt in prompts]
 
 
-def by_class(prompts: Iterable[Prompt]) -> list[Posterior]:
-    """Return what a caller who names the class says."""
-    return [{prompt.task: 1.0} for prompt in prompts]
+def by_class(classifier: Classifier, prompts: Iterable[Prompt]) -> list[Posterior]:
+    """Return what is made of each text whose class the caller names; which kind of it, the caller does not say."""
+    return [named(classifier, class_of(prompt.task), prompt.text) for prompt in prompts]
+
+
+def named(classifier: Classifier, task: str, text: str) -> Posterior:
+    """Return what is made of a text whose class is named."""
+    return dict(Tasks(classifier).named(task, [text]).posterior) or {task: 1.0}
 
 
 def logistic_regressions(train: Pool, test: Pool) -> Matrix:

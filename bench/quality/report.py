@@ -7,6 +7,7 @@ from importlib.metadata import version
 import numpy as np
 
 from backend.routing.classifier import Classifier
+from backend.training.fit import as_typed
 from bench.performance.conditions import machine
 from bench.performance.report import markdown
 from bench.quality.learning import Summary
@@ -197,10 +198,14 @@ def _conditions(figures: Figures) -> str:
 
 def chat_text(classifier: Classifier, kept: Iterable[tuple[str, str]]) -> str:
     """Return what the shipped classifier makes of prompts to assistants, by kind."""
-    by_kind: dict[str, list[dict[str, float]]] = {}
-    for kind, prompt in kept:
-        by_kind.setdefault(kind, []).append(classifier.posterior([prompt]))
-    rows = [[kind, str(len(found)), *_shares(found)] for kind, found in sorted(by_kind.items())]
+    prompts = list(kept)
+    texts_of = {kind: [text for other, text in prompts if other == kind] for kind in sorted(dict(prompts))}
+    texts_of["all"] = [text for _, text in prompts]
+    texts_of["all, in small letters, without a mark at the end"] = [as_typed(text) for _, text in prompts]
+    rows = [
+        [kind, str(len(texts)), *_shares([classifier.posterior([text]) for text in texts])]
+        for kind, texts in texts_of.items()
+    ]
     return markdown(["kind of prompt", "prompts", "mean P(chat)", "other classes, mean P"], rows)
 
 

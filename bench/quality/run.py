@@ -90,7 +90,7 @@ def _measure(classifier: Classifier, learned: Pool, asked: Pool, figures: Figure
     posteriors = by_text(classifier, asked.prompts)
     found = {
         TEXT_ONLY: predictions(qualities, posteriors),
-        CLASS_GIVEN: predictions(qualities, by_class(asked.prompts)),
+        CLASS_GIVEN: predictions(qualities, by_class(classifier, asked.prompts)),
         **{name: predict(learned, asked) for name, predict in PEERS.items()},
     }
     figures.add("accuracy", asked.name, TEXT_ONLY, _accuracy(posteriors, asked.prompts))

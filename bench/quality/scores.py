@@ -8,7 +8,7 @@ from pathlib import Path
 
 from backend.routing.classifier import Classifier
 from backend.training.examples import read_table, task_name
-from bench.quality.predictors import Estimates, Observed, Posterior, learned, observed_sums, quality
+from bench.quality.predictors import Estimates, Observed, Posterior, learned, named, observed_sums, quality
 from bench.quality.recorded import Pool
 
 _DECIMALS = 6
@@ -63,7 +63,7 @@ def write_scores(request: Request, pools: Sequence[Pool], classifier: Classifier
 
 def _posterior(row: Mapping[str, str], class_column: str | None, classifier: Classifier) -> Posterior:
     if class_column and row[class_column]:
-        return {task_name(row[class_column]): 1.0}
+        return named(classifier, task_name(row[class_column]), row["prompt"])
     return classifier.posterior([row["prompt"]])
 
 

@@ -141,7 +141,7 @@ comment on column public.prices.tiers is
 
 create table public.model_qualities (
     model text not null references public.models (name),
-    task text not null constraint model_qualities_task_check check (task ~ '^[a-z][a-z0-9_]{0,40}$'),
+    task text not null constraint model_qualities_task_check check (task ~ '^[a-z][a-z0-9_]{0,40}(\.[a-z0-9_]{1,40})?$'),
     quality double precision not null constraint model_qualities_quality_check check (quality between 0 and 1),
     source text not null,
     measured_on date not null,
@@ -149,8 +149,8 @@ create table public.model_qualities (
 );
 
 comment on table public.model_qualities is
-'Expected quality of a model in a task class, 0 to 1, with where the figure is from. The class `general` serves a task '
-'without a row of its own; a model without either clears no floor. Backend only.';
+'Expected quality of a model in a task class, 0 to 1, with where the figure is from. A class with a dot is a kind of '
+'the class before it, which serves it where it has no row of its own; the class `general` serves the rest. Backend only.';
 
 create table public.catalogue_snapshots (
     version bigint generated always as identity primary key,

@@ -93,12 +93,15 @@ def test_a_model_nobody_knows_is_taken_for_the_mean_of_its_pool(files: Files, po
 
 
 def test_a_class_that_is_given_is_believed(files: Files) -> None:
-    """Whatever the text says; where the cell is empty, the text speaks."""
+    """Whatever the text says; of a class with kinds it tells which; where the cell is empty, the text speaks."""
     header, models = "prompt_id,source,task_class,prompt\n", "source,model\nllmrouter,gemma-2-9b-it\n"
-    rows = f'1,llmrouter,coding,"{PROMPT}"\n2,llmrouter,coding,else\n3,llmrouter,,"{PROMPT}"\n'
+    rows = f'1,llmrouter,commonsense,"{PROMPT}"\n2,llmrouter,commonsense,else\n3,llmrouter,,"{PROMPT}"\n'
+    begun = "def mean(values: list[int]) -> float: # Return the mean of a list of numbers"
+    rows += f'4,llmrouter,coding,"{begun}"\n5,llmrouter,coding,"Write a function that adds numbers."\n'
     found = files.scores(header + rows, models, class_column="task_class")
     by_text = files.scores(header + rows, models)
     assert found["1", "gemma-2-9b-it"] == found["2", "gemma-2-9b-it"] != by_text["1", "gemma-2-9b-it"]
+    assert found["4", "gemma-2-9b-it"] < found["5", "gemma-2-9b-it"]
     assert found["3", "gemma-2-9b-it"] == by_text["3", "gemma-2-9b-it"]
 
 

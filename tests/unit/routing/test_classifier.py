@@ -1,6 +1,7 @@
 """What the shipped classifier makes of a text, and what it does not look at."""
 
 import json
+import re
 from hashlib import sha256
 
 import numpy as np
@@ -24,6 +25,7 @@ from backend.routing.classifier import (
     hashes,
     tokens,
 )
+from backend.routing.kinds import class_of
 from backend.training.weights_file import to_bytes
 from backend.weights import CLASSIFIER_FILE, read_classifier
 
@@ -35,8 +37,13 @@ QUESTION = (
 ANY_TEXT = st.text(st.characters(exclude_categories=()))
 
 GOLDEN = {
-    "Is it ethical to lie to a friend?": {"science_question": 0.884, "commonsense": 0.1099, REST: 0.0061},
-    "Why do plants need light to grow?": {"science_question": 0.9176, "commonsense": 0.0732, REST: 0.0092},
+    "Is it ethical to lie to a friend?": {
+        "science_question": 0.8801,
+        "commonsense": 0.0886,
+        "fact_lookup.trivia": 0.0201,
+        REST: 0.0112,
+    },
+    "Why do plants need light to grow?": {"science_question": 0.8056, "commonsense": 0.1674, REST: 0.027},
 }
 
 
@@ -50,17 +57,24 @@ def most_probable(*texts: str) -> str:
     [
         (QUESTION, "word_problem"),
         ("Write a Python function that returns the second largest number of a list.", "code"),
-        ("What is the capital of Australia?", "fact_lookup"),
+        ("Which capital city was Cook the first to sail to?", "fact_lookup.trivia"),
+        ("when was the capital of australia founded", "fact_lookup"),
+        (
+            'def mean(values: list[float]) -> float:\n    """Return the mean of some values."""\n',
+            "code.completion",
+        ),
         (
             "A landlord sued a tenant for breach of contract. Will the plaintiff prevail?\nA. Yes\nB. No\nAnswer:",
             "law",
         ),
         ("Write a friendly email to my team that I will be on holiday next week.", "chat"),
         ("Rewrite the following paragraph so that it sounds more polite.", "chat"),
+        ("can you help me write a cover letter", "chat"),
+        ("hello how are you today", "chat"),
     ],
 )
 def test_a_text_is_of_the_class_that_people_would_name(text: str, expected: str) -> None:
-    """Plain examples of six classes, none of them from the data."""
+    """Plain examples, none of them from the data; some as people type them."""
     assert most_probable(text) == expected
 
 
@@ -104,12 +118,25 @@ def test_the_same_text_gives_the_same_bits_everywhere() -> None:
     assert found == GOLDEN
 
 
+@given(st.lists(ANY_TEXT, max_size=5), st.sampled_from(["code", "fact_lookup"]))
+def test_of_a_known_class_the_kinds_are_told_apart(texts: list[str], task: str) -> None:
+    """They share what all classes would, and what none is likely enough to get is the class's own."""
+    within, among_all = (read_classifier().posterior(texts, known) for known in (task, None))
+    assert round(sum(within.values()), 4) == 1
+    assert {class_of(name) for name in within} == {task}
+    kind = next(name for name in read_classifier().classes if class_of(name) == task != name)
+    if {task, kind} <= among_all.keys() & within.keys():
+        ratio = within[kind] / within[task]
+        assert among_all[kind] / among_all[task] == pytest.approx(ratio, rel=0.1)
+
+
 @pytest.mark.parametrize(
     ("posterior", "expected"),
     [
         ({"chat": 0.6, "law": 0.4}, {"code": 1.0}),
         ({"code_reading": 1.0}, {"code_reading": 1.0}),
         ({"code_reading": 0.7007, "code": 0.2, "chat": 0.0993}, {"code_reading": 0.7007, "code": 0.2993}),
+        ({"code.completion": 0.6, "law": 0.4}, {"code.completion": 0.6, "code": 0.4}),
     ],
 )
 def test_a_text_with_code_in_it_is_of_a_class_of_code(
@@ -129,7 +156,21 @@ def test_words_are_hashed_alike_everywhere() -> None:
 
 def test_of_numbers_only_the_length_counts() -> None:
     """They say what a text is of, not which they are."""
-    assert tokens("Is 17 + 2005 = 20000??") == ["is", "00", "+", "0000", "=", "0000", "??"]
+    assert tokens("is 17 + 2005 = 20000??")[2:-1] == ["is", "00", "+", "0000", "=", "0000", "??"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", ["<0>", "<a>", "<end>"]),
+        ("Why?", ["<2>", "<A>", "why", "?", "<end>"]),
+        (" \nwhy me", ["<2>", "<a>", "why", "me", "<end>"]),
+        ("<A> <end>", ["<3>", "<a>", "<", "a", ">", "<", "end", ">", "<end>"]),
+    ],
+)
+def test_a_text_stands_between_marks_of_its_shape(text: str, expected: list[str]) -> None:
+    """How long it is in powers of two, how it begins, where it ends; no text can have a mark in it."""
+    assert tokens(text) == expected
 
 
 def test_of_a_huge_text_head_and_tail_are_read() -> None:
@@ -138,7 +179,8 @@ def test_of_a_huge_text_head_and_tail_are_read() -> None:
     assert len(excerpt(huge)) <= HEAD_CHARACTERS + TAIL_CHARACTERS + len(huge)
     assert QUESTION in excerpt(huge)
     assert excerpt([QUESTION, "x" * MEGABYTE]).startswith(QUESTION)
-    assert len(tokens(excerpt(["a b " * MEGABYTE]))) == HEAD_TOKENS + TAIL_TOKENS
+    marks = len(tokens(""))
+    assert len(tokens(excerpt(["a b " * MEGABYTE]))) == HEAD_TOKENS + TAIL_TOKENS + marks
 
 
 def test_of_a_huge_number_of_texts_the_first_and_the_last_are_read() -> None:
@@ -184,8 +226,8 @@ def test_what_was_written_is_read() -> None:
     classifier = Classifier.from_bytes(handmade())
     assert classifier.classes == ("first", "second")
     assert classifier.digest == sha256(handmade()).hexdigest()
-    # Five features: three words and two pairs; 8 / sqrt(5) against 1.
-    assert classifier.posterior(["one two three"]) == {"first": 0.9294, "second": 0.0705, REST: 0.0001}
+    # Eleven features: three words, three marks and five pairs; 8 / sqrt(11) against 1.
+    assert classifier.posterior(["one two three"]) == {"first": 0.804, "second": 0.1959, REST: 0.0001}
     assert classifier.posterior(["two three four"]) == {"second": 0.731, "first": 0.2689, REST: 0.0001}
 
 
@@ -195,7 +237,7 @@ def test_what_was_written_is_read() -> None:
         (b"", "no file of weights"),
         (b"[]\n", "no file of weights"),
         (b"\xff\n", "no file of weights"),
-        (handmade().replace(b'"format": 1', b'"format": 2'), "another version"),
+        (handmade().replace(b'"format": 2', b'"format": 1'), "another version"),
         (handmade().replace(b'"buckets": 65536', b'"buckets": 32768'), "another version"),
         (handmade()[:-1], "not whole"),
         (handmade() + b"\0", "not whole"),
@@ -209,8 +251,9 @@ def test_a_file_that_cannot_be_used_is_refused(content: bytes, told: str) -> Non
 
 
 def test_the_shipped_file_is_small_and_names_its_classes() -> None:
-    """1.7 MB, and names that an API can carry."""
+    """1.8 MB, and names that an API can carry."""
     assert CLASSIFIER_FILE.stat().st_size < 2 * MEGABYTE
     assert read_classifier().digest == sha256(CLASSIFIER_FILE.read_bytes()).hexdigest()
     assert REST in read_classifier().classes
-    assert all(name.replace("_", "").isalpha() and name.islower() for name in read_classifier().classes)
+    assert all(re.fullmatch(r"[a-z_]+(\.[a-z_]+)?", name) for name in read_classifier().classes)
+    assert read_classifier().classes_with_kinds == {"code", "fact_lookup"}

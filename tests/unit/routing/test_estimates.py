@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from scipy.special import betainc, betaincinv
 
 from backend.routing.beta import distribution, lower_quantile
+from backend.routing.kinds import known_of
 from backend.routing.quality import CONFIDENCE, Estimate, Published, mixed, model_estimates
 from backend.routing.rate_snapshot import RateSnapshot
 
@@ -20,7 +21,7 @@ def qualities(
     """Return the quality that is expected of a model in a class, or in general, where it has none of its own."""
     models = {"m": Published(published, tier), "peer": Published({"general": 0.6}, "large")}
     estimates = model_estimates(models, rates)["m"]
-    found = estimates.get(task) or estimates.get("general")
+    found = known_of(estimates, task, estimates.get("general"))
     return found and found.quality
 
 
@@ -47,6 +48,21 @@ def test_feedback_moves_a_rate_as_far_as_there_is_of_it() -> None:
     )
     many = RateSnapshot(learned={"m": {"code": (900.0, 1000.0)}})
     assert qualities({"general": 0.1}, many) == pytest.approx(901.2 / 1012)
+
+
+def test_what_is_known_of_a_class_holds_for_its_kinds_until_more_is_known() -> None:
+    """Published or learned; what was learned of the kind is added to it, and its own figure comes before all."""
+    none, kind = RateSnapshot(), "code.completion"
+    assert qualities({"code": 0.9, "general": 0.5}, none, kind) == 0.9
+    assert qualities({kind: 0.7, "code": 0.9}, none, kind) == 0.7
+    assert qualities({kind: 0.7, "general": 0.5}, none, "code") == 0.5
+    rates = RateSnapshot(learned={"m": {"code": (0.0, STRENGTH)}})
+    assert qualities({"general": 0.8}, rates, kind) == pytest.approx(0.4)
+    rates = RateSnapshot(learned={"m": {"code": (0.0, STRENGTH), kind: (STRENGTH, STRENGTH)}})
+    assert qualities({"general": 0.8}, rates, kind) == pytest.approx(0.7)
+    # Nothing unexpected was shown: the mean of the rest stays.
+    rates = RateSnapshot(learned={"m": {kind: (0.9 * STRENGTH, STRENGTH)}})
+    assert qualities({"code": 0.9, "general": 0.5}, rates, "law") == pytest.approx(0.5)
 
 
 def test_without_any_figure_feedback_alone_makes_no_estimate() -> None:

@@ -13,15 +13,16 @@ class Scripted:
     """A classifier that is always of the same opinion, and keeps what it has read."""
 
     digest = "digest"
-    classes = ("mathematics", "law")
+    classes = ("mathematics", "law", "law.tax")
+    classes_with_kinds = frozenset({"law"})
 
     def __init__(self) -> None:
         self.read: list[str] = []
 
-    def posterior(self, texts: Sequence[str]) -> Mapping[str, float]:
+    def posterior(self, texts: Sequence[str], within: str | None = None) -> Mapping[str, float]:
         """Return that."""
         self.read += texts
-        return {"law": 0.75, "mathematics": 0.25}
+        return {f"{within}.tax": 0.9, within: 0.1} if within else {"law": 0.75, "mathematics": 0.25}
 
 
 def classify(texts: list[str], text_bytes: int, *, offers_tools: bool) -> str:
@@ -41,7 +42,21 @@ def test_a_classifier_is_asked_where_no_rule_applies() -> None:
     assert classifier.read == ["May I?", "Sue?"]
     assert tasks.found(["```"], 9, offers_tools=False) == Found("code", (("code", 1.0),), "digest")
     assert tasks.found([""], 9, offers_tools=True) == Found("tool_use")
-    assert tasks.names == {*RULE_TASKS, "mathematics", "law"}
+    assert tasks.names == {*RULE_TASKS, "mathematics", "law", "law.tax"}
+
+
+def test_of_a_class_that_a_caller_names_the_kinds_are_told_apart() -> None:
+    """By the texts, if it has kinds and there is a classifier; a kind that is named is believed."""
+    classifier = Scripted()
+    tasks = Tasks(classifier)
+    assert tasks.named("law", iter(["May I?"])) == Found(
+        "law.tax", (("law.tax", 0.9), ("law", 0.1)), "digest"
+    )
+    assert classifier.read == ["May I?"]
+    for task in ("law.tax", "mathematics", "chat"):
+        assert tasks.named(task, ["May I?"]) == Found(task)
+    assert Tasks().named("law", ["May I?"]) == Found("law")
+    assert classifier.read == ["May I?"]
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,18 @@ def test_the_number_of_cores_changes_no_byte() -> None:
     assert trained[0] == trained[1]
 
 
+def test_how_a_text_is_typed_alone_makes_no_class() -> None:
+    """One class is typed without capitals; what sounds like another is of that, however it is typed."""
+    typed = [
+        Example(text.lower().rstrip("?."), "word_problem") if task == "word_problem" else Example(text, task)
+        for template, task in ((template, task) for task, template in TEXTS.items())
+        for text in [template.format(name) for name in (*NAMES, *map(str.upper, NAMES), *map(str, range(40)))]
+    ]
+    classifier = Classifier.from_bytes(train(typed))
+    found = classifier.posterior(["may a plaintiff in zurich recover damages from the defendant in court"])
+    assert next(iter(found)) == "law"
+
+
 def test_what_was_trained_is_recognised() -> None:
     """In words it has not seen together."""
     classifier = Classifier.from_bytes(train(SAMPLE))
@@ -65,6 +77,8 @@ def test_the_shipped_weights_are_those_of_the_data() -> None:
         ("word problem", "word_problem"),
         ("coding", "code"),
         ("other", "general_knowledge"),
+        ("fact lookup.trivia", "fact_lookup.trivia"),
+        ("coding.completion", "code.completion"),
         ("general_knowledge", "general_knowledge"),
     ],
 )
