@@ -18,7 +18,7 @@ from tests.support.scene import DECISION_HEADER, Scene, error_code, open_scene
 from tests.support.tenant import Tenant
 
 QUALITY = 0.9
-TASK = "code"
+TASK = "law"
 ANSWER: dict[str, object] = {"kind": "answer"}
 SERVER_ERROR: dict[str, object] = {"kind": "status", "status": 500}
 STALL: dict[str, object] = {"kind": "stall"}

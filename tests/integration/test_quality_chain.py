@@ -76,9 +76,14 @@ async def test_feedback_changes_what_is_decided_and_not_what_was(
     assert model == dear.model
     # In another class the cheap one has nothing against it but its mean.
     assert (await asked(scene, task="law", floor=0.4))[1] == cheap.model
+    # Of a class that is named and has kinds, the classifier has told which.
+    named, model = await asked(scene, task="code")
+    request = scene.decisions()[-1]["routing_request"]
+    assert (model, request["posterior"]) == (dear.model, [["code", 1.0]])
+    assert request["classifier"] == hashlib.sha256(CLASSIFIER_FILE.read_bytes()).hexdigest()
 
     url = scene.stack.endpoints.superuser_url
-    for decision_id in (first, last):
+    for decision_id in (first, last, named):
         assert cli.main(["replay", url, "--decision", str(decision_id)]) == 0
         assert "1 equal" in capsys.readouterr().out
     assert cli.main(["replay", url, "--decision", str(first), "--with", "current"]) == 1
