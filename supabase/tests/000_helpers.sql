@@ -1,9 +1,12 @@
--- What the other files share: two organizations with a row in every table, actors by their names, and what an actor may do
--- with a table. It is kept in the schema `clearfloor_tests`, which zzz_drop_helpers.sql drops at the end of a run. One file alone:
+-- What the other files share: two organizations, a catalogue, a row in every table; actors by their names; what the backend
+-- sends of a call, and what the record says of it; and what an actor may do with a table. It is kept in the schema
+-- `clearfloor_tests`, which zzz_drop_helpers.sql drops at the end of a run. One file alone:
 -- `supabase test db supabase/tests/000_helpers.sql supabase/tests/tables/test_wallets.sql`.
 begin;
 select plan(1);
 set local client_min_messages = warning;
+-- The tables and functions that these bodies name may not be there yet.
+set local check_function_bodies = off;
 
 drop schema if exists clearfloor_tests cascade;
 create schema clearfloor_tests;
@@ -57,29 +60,58 @@ begin
 end
 $$;
 
--- Both organizations, and the operator's catalogue. A new table gets its rows here.
+-- Two organizations with their members. Each has an agent with its key, acme a second one.
+create procedure clearfloor_tests.create_organizations() language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+    agent text;
+    organization text;
+begin
+    insert into auth.users (id, email)
+    select clearfloor_tests.id(users.name), replace(users.name, ' ', '.') || '@pgtap.example' from clearfloor_tests.users;
+    insert into public.organizations (id, name)
+    select clearfloor_tests.id(name), name from unnest(array['acme', 'zenith']) as name;
+    insert into public.organization_members (organization_id, user_id, role) values
+    (clearfloor_tests.id('acme'), clearfloor_tests.id('member of acme'), 'member'),
+    (clearfloor_tests.id('acme'), clearfloor_tests.id('owner of acme'), 'owner'),
+    (clearfloor_tests.id('zenith'), clearfloor_tests.id('member of zenith'), 'member');
+    for agent, organization in values ('acme', 'acme'), ('second', 'acme'), ('zenith', 'zenith') loop
+        insert into public.agents (id, organization_id, name)
+        values (clearfloor_tests.id(agent || ' agent'), clearfloor_tests.id(organization), agent);
+        insert into public.api_keys (id, organization_id, agent_id, name, display_prefix, key_hash) values (
+            clearfloor_tests.id(agent || ' key'), clearfloor_tests.id(organization), clearfloor_tests.id(agent || ' agent'),
+            agent, 'cf_', sha256(agent::bytea)
+        );
+    end loop;
+end
+$$;
+
+-- One candidate. Nano-USD a token: input 1, cache read 0.1, cache write 2, output 3, reasoning 5.
+create procedure clearfloor_tests.create_catalogue() language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+    insert into public.providers (name, base_url) values ('pgtap', 'http://pgtap.example/v1');
+    insert into public.models (name) values ('pgtap');
+    insert into public.candidates (id, provider, model, upstream_model, context_window_tokens, max_output_tokens)
+    values (clearfloor_tests.id('candidate'), 'pgtap', 'pgtap', 'pgtap', 1000, 1000);
+    insert into public.prices values (
+        clearfloor_tests.id('price'), clearfloor_tests.id('candidate'), now(),
+        array[(0, 1000000, 100000, 2000000, 4000000, 3000000, 5000000)::public.price_tier], 'pgtap'
+    );
+    insert into public.catalogue_snapshots (version, digest, content) overriding system value values (-1, 'pgtap', '[]');
+end
+$$;
+
+-- Both, and a row in every other table. A new table gets its rows here.
 create procedure clearfloor_tests.create_world() language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
     name text;
 begin
-    insert into auth.users (id, email)
-    select clearfloor_tests.id(users.name), replace(users.name, ' ', '.') || '@pgtap.example' from clearfloor_tests.users;
-    insert into public.providers (name, base_url) values ('pgtap', 'http://pgtap.example/v1');
-    insert into public.models (name) values ('pgtap');
+    call clearfloor_tests.create_organizations();
+    call clearfloor_tests.create_catalogue();
     insert into public.model_qualities values ('pgtap', 'general', 1, 'pgtap', '2026-01-01');
-    insert into public.candidates (id, provider, model, upstream_model, context_window_tokens, max_output_tokens)
-    values (clearfloor_tests.id('candidate'), 'pgtap', 'pgtap', 'pgtap', 1000, 1000);
-    insert into public.prices
-    values (clearfloor_tests.id('price'), clearfloor_tests.id('candidate'), now(), array[(0, 0, 0, 0, 0, 0, 0)::public.price_tier], 'pgtap');
     insert into public.candidate_cooldowns values (clearfloor_tests.id('candidate'), now(), 'pgtap');
-    insert into public.catalogue_snapshots (version, digest, content) overriding system value values (-1, 'pgtap', '[]');
     insert into public.quality_sums values ('pgtap', 'general', 0, 0, now());
     insert into public.rate_snapshots (digest, prior_strength, content) values ('pgtap', 12, '{}');
     foreach name in array array['acme', 'zenith'] loop
-        insert into public.organizations (id, name) values (clearfloor_tests.id(name), name);
-        insert into public.agents (id, organization_id, name) values (clearfloor_tests.id(name || ' agent'), clearfloor_tests.id(name), name);
-        insert into public.api_keys (id, organization_id, agent_id, name, display_prefix, key_hash)
-        values (clearfloor_tests.id(name || ' key'), clearfloor_tests.id(name), clearfloor_tests.id(name || ' agent'), name, 'cf_', sha256(name::bytea));
         insert into public.spend_caps (id, organization_id, window_kind, limit_nano_usd)
         values (clearfloor_tests.id(name || ' cap'), clearfloor_tests.id(name), 'day', 1);
         insert into public.spend_counters (spend_cap_id, window_start, organization_id)
@@ -112,11 +144,120 @@ begin
             clearfloor_tests.id(name || ' key')
         );
     end loop;
-    insert into public.organization_members (organization_id, user_id, role) values
-    (clearfloor_tests.id('acme'), clearfloor_tests.id('member of acme'), 'member'),
-    (clearfloor_tests.id('acme'), clearfloor_tests.id('owner of acme'), 'owner'),
-    (clearfloor_tests.id('zenith'), clearfloor_tests.id('member of zenith'), 'member');
 end
+$$;
+
+-- What the backend sends to open an agent's decision, reserving 100, unless `changes` says otherwise.
+create function clearfloor_tests.opening(name text, changes jsonb default '{}', agent text default 'acme') returns jsonb
+language sql set search_path = pg_catalog, pg_temp as $$
+    select jsonb_build_object(
+        'id', clearfloor_tests.id(name),
+        'organization_id', (select organization_id from public.agents where id = clearfloor_tests.id(agent || ' agent')),
+        'agent_id', clearfloor_tests.id(agent || ' agent'), 'api_key_id', clearfloor_tests.id(agent || ' key'),
+        'requested_model', 'auto', 'requested_rule', 'cheapest_clearing_floor', 'floor', 0.7, 'task', 'general',
+        'stream', false, 'catalogue_version', -1, 'routing_request', '{}'::jsonb, 'candidates', '[]'::jsonb,
+        'lease_seconds', 60, 'inference_id', clearfloor_tests.id(name || ' attempt 1'),
+        'candidate_id', clearfloor_tests.id('candidate'), 'price_id', clearfloor_tests.id('price'), 'bound_nano_usd', 100
+    ) || changes
+$$;
+
+-- Opens decisions in one call; returns how each was answered: null is open.
+create function clearfloor_tests.open(variadic items jsonb []) returns text []
+language sql set search_path = pg_catalog, pg_temp as $$
+    select array_agg(coalesce(answer ->> 'error', answer ->> 'outcome_status') order by place)
+    from jsonb_array_elements(public.insert_decisions(to_jsonb(items))) with ordinality as answers (answer, place)
+$$;
+
+-- What the backend says of an attempt: it failed with a 500 after 10 input tokens, unless `changes` says otherwise.
+create function clearfloor_tests.result(attempt text, changes jsonb default '{}') returns jsonb
+language sql set search_path = pg_catalog, pg_temp as $$
+    select jsonb_build_object(
+        'inference_id', clearfloor_tests.id(attempt), 'status', 'failed', 'http_calls', 1, 'http_status', 500,
+        'error_class', 'server_error', 'input_tokens', 10, 'usage_source', 'provider',
+        'usage_convention', 'openai', 'reported_usage', '{"prompt_tokens": 10}'::jsonb
+    ) || changes
+$$;
+
+-- What changes if it was never sent.
+create function clearfloor_tests.not_sent() returns jsonb language sql set search_path = pg_catalog, pg_temp as $$
+    select '{"status": "not_sent", "http_calls": 0, "http_status": null, "input_tokens": 0, "usage_source": "none",
+        "usage_convention": null, "reported_usage": null}'::jsonb
+$$;
+
+-- What the backend sends to go on to the attempt `number`, after the one before ended as `previous` says.
+create function clearfloor_tests.next_attempt(
+    decision text, number integer, bound bigint, previous jsonb default '{}', changes jsonb default '{}'
+) returns jsonb language sql set search_path = pg_catalog, pg_temp as $$
+    select jsonb_build_object(
+        'decision_id', clearfloor_tests.id(decision), 'organization_id', clearfloor_tests.id('acme'), 'lease_seconds', 60,
+        'inference_id', clearfloor_tests.id(format('%s attempt %s', decision, number)),
+        'candidate_id', clearfloor_tests.id('candidate'), 'price_id', clearfloor_tests.id('price'), 'bound_nano_usd', bound,
+        'previous', clearfloor_tests.result(format('%s attempt %s', decision, number - 1), previous)
+    ) || changes
+$$;
+
+-- Goes on in one call; returns how each was answered: whether the attempt is open, and what became of the decision.
+create function clearfloor_tests.go_on(variadic items jsonb []) returns text []
+language sql set search_path = pg_catalog, pg_temp as $$
+    select array_agg(concat_ws(' ', answer ->> 'opened', answer ->> 'outcome_status', answer ->> 'error') order by place)
+    from jsonb_array_elements(public.insert_attempts(to_jsonb(items))) with ordinality as answers (answer, place)
+$$;
+
+-- What the backend sends to complete a decision whose attempt answered, at a cost of 10 + 2 * 3 = 16.
+create function clearfloor_tests.completion(
+    name text, changes jsonb default '{}', result jsonb default '{}', number integer default 1
+) returns jsonb language sql set search_path = pg_catalog, pg_temp as $$
+    select jsonb_build_object(
+        'id', clearfloor_tests.id(name), 'organization_id', clearfloor_tests.id('acme'), 'outcome_status', 'succeeded',
+        'decision_rule_override', null, 'attempt', clearfloor_tests.result(
+            format('%s attempt %s', name, number),
+            '{"status": "succeeded", "http_status": 200, "error_class": null, "output_tokens": 2}'::jsonb || result
+        )
+    ) || changes
+$$;
+
+-- Completes in one call; returns how each was answered.
+create function clearfloor_tests.complete(variadic items jsonb []) returns text []
+language sql set search_path = pg_catalog, pg_temp as $$
+    select array_agg(
+        concat_ws(
+            ' ', answer ->> 'outcome_status', 'by', answer ->> 'decision_rule', 'for', answer ->> 'charge_nano_usd',
+            answer ->> 'error'
+        )
+        order by place
+    )
+    from jsonb_array_elements(public.complete_decisions(to_jsonb(items))) with ordinality as answers (answer, place)
+$$;
+
+-- Completes a decision at a cost, nano-USD; returns its outcome.
+create function clearfloor_tests.complete_at(name text, cost bigint) returns text
+language sql set search_path = pg_catalog, pg_temp as $$
+    select public.complete_decisions(jsonb_build_array(clearfloor_tests.completion(
+        name, result => jsonb_build_object('input_tokens', cost, 'output_tokens', 0)
+    ))) -> 0 ->> 'outcome_status'
+$$;
+
+-- One value of a decision or of an attempt, as text.
+create function clearfloor_tests.decision(name text, field text) returns text
+language sql set search_path = pg_catalog, pg_temp as $$
+    select to_jsonb(decision) ->> field from public.routing_outcomes as decision where decision.id = clearfloor_tests.id(name)
+$$;
+create function clearfloor_tests.attempt(name text, field text) returns text
+language sql set search_path = pg_catalog, pg_temp as $$
+    select to_jsonb(attempt) ->> field from public.inferences as attempt where attempt.id = clearfloor_tests.id(name)
+$$;
+
+-- What an organization's wallet has.
+create function clearfloor_tests.wallet(organization text) returns text
+language sql set search_path = pg_catalog, pg_temp as $$
+    select format('%s of which %s held', balance_nano_usd, held_nano_usd)
+    from public.wallets where organization_id = clearfloor_tests.id(organization)
+$$;
+
+-- What the invariants find in both organizations: nothing, where all is right.
+create function clearfloor_tests.wrong_books() returns setof text language sql set search_path = pg_catalog, pg_temp as $$
+    select concat_ws(' ', invariant, subject_id, detail) from public.gateway_invariants()
+    where organization_id in (clearfloor_tests.id('acme'), clearfloor_tests.id('zenith'))
 $$;
 
 create function clearfloor_tests.columns_of(table_name text) returns setof pg_attribute
