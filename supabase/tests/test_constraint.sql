@@ -2,19 +2,10 @@
 -- checks and foreign keys that close what it leaves open.
 begin;
 select plan(76);
+call clearfloor_tests.create_organizations();
+call clearfloor_tests.create_catalogue();
 
--- Ids are hashes of names: the same in every run, and nobody else's.
-create function pg_temp.id(name text) returns uuid language sql immutable return md5('clearfloor pgtap ' || name)::uuid;
-
-insert into public.organizations (id, name) select pg_temp.id(name), name from unnest(array['acme', 'zenith']) as name;
-insert into public.agents (id, organization_id, name)
-select pg_temp.id(name || ' agent'), pg_temp.id(name), name from unnest(array['acme', 'zenith']) as name;
-insert into public.providers (name, base_url) values ('pgtap', 'http://pgtap.example/v1');
-insert into public.models (name) values ('pgtap');
-insert into public.candidates (id, provider, model, upstream_model, context_window_tokens, max_output_tokens)
-values (pg_temp.id('candidate'), 'pgtap', 'pgtap', 'pgtap', 1000, 1000);
-insert into public.prices values (pg_temp.id('price'), pg_temp.id('candidate'), now(), array[(0, 0, 0, 0, 0, 0, 0)::public.price_tier], 'pgtap');
-insert into public.catalogue_snapshots (version, digest, content) overriding system value values (-1, 'pgtap', '[]');
+create function pg_temp.id(name text) returns uuid language sql immutable return clearfloor_tests.id(name);
 
 create function pg_temp.insert_decision(
     name text, rule text default 'cheapest_clearing_floor', status text default null, inference uuid default null,

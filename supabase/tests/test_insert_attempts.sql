@@ -1,104 +1,22 @@
 -- Failing over: the next attempt, the raised reservation, the refusal on the way, and the cooldown left behind.
 begin;
 select plan(59);
+call clearfloor_tests.create_organizations();
+call clearfloor_tests.create_catalogue();
 
--- Ids are hashes of names: the same in every run, and nobody else's.
-create function pg_temp.id(name text) returns uuid language sql immutable return md5('clearfloor pgtap ' || name)::uuid;
-
-insert into public.organizations (id, name) select pg_temp.id(name), name from unnest(array['acme', 'zenith']) as name;
-insert into public.agents (id, organization_id, name)
-select pg_temp.id(name || ' agent'), pg_temp.id(name), name from unnest(array['acme', 'zenith']) as name;
-insert into public.api_keys (id, organization_id, agent_id, name, display_prefix, key_hash)
-select pg_temp.id(name || ' key'), pg_temp.id(name), pg_temp.id(name || ' agent'), name, 'cf_', sha256(name::bytea)
-from unnest(array['acme', 'zenith']) as name;
-insert into public.providers (name, base_url) values ('pgtap', 'http://pgtap.example/v1');
-insert into public.models (name) values ('pgtap');
-insert into public.candidates (id, provider, model, upstream_model, context_window_tokens, max_output_tokens)
-values (pg_temp.id('candidate'), 'pgtap', 'pgtap', 'pgtap', 1000, 1000);
--- Nano-USD a token: input 1, cache read 0.1, cache write 2, output 3, reasoning 5.
-insert into public.prices values
-(pg_temp.id('price'), pg_temp.id('candidate'), now(), array[(0, 1000000, 100000, 2000000, 4000000, 3000000, 5000000)::public.price_tier], 'pgtap');
-insert into public.catalogue_snapshots (version, digest, content) overriding system value values (-1, 'pgtap', '[]');
-
--- What the backend sends to open a decision: acme's own, reserving 100, unless `changes` says otherwise.
-create function pg_temp.opening(name text, changes jsonb default '{}') returns jsonb language sql as $$
-    select jsonb_build_object(
-        'id', pg_temp.id(name), 'organization_id', pg_temp.id('acme'), 'agent_id', pg_temp.id('acme agent'),
-        'api_key_id', pg_temp.id('acme key'), 'requested_model', 'auto', 'requested_rule', 'cheapest_clearing_floor',
-        'floor', 0.7, 'task', 'general', 'stream', false, 'catalogue_version', -1, 'routing_request', '{}'::jsonb,
-        'candidates', '[]'::jsonb, 'lease_seconds', 60, 'inference_id', pg_temp.id(name || ' attempt 1'),
-        'candidate_id', pg_temp.id('candidate'), 'price_id', pg_temp.id('price'), 'bound_nano_usd', 100
-    ) || changes
-$$;
-
--- Opens decisions in one call; returns how each was answered: null is open.
-create function pg_temp.open(variadic items jsonb []) returns text [] language sql as $$
-    select array_agg(coalesce(answer ->> 'error', answer ->> 'outcome_status') order by place)
-    from jsonb_array_elements(public.insert_decisions(to_jsonb(items))) with ordinality as answers (answer, place)
-$$;
-
--- What the backend says of an attempt: it failed with a 500 after 10 input tokens, unless `changes` says otherwise.
-create function pg_temp.result(name text, changes jsonb default '{}') returns jsonb language sql as $$
-    select jsonb_build_object(
-        'inference_id', pg_temp.id(name), 'status', 'failed', 'http_calls', 1, 'http_status', 500,
-        'error_class', 'server_error', 'input_tokens', 10, 'usage_source', 'provider',
-        'usage_convention', 'openai', 'reported_usage', '{"prompt_tokens": 10}'::jsonb
-    ) || changes
-$$;
-
--- Reads back one value of a decision, an attempt or a wallet as text.
-create function pg_temp.decision(name text, field text) returns text language sql as $$
-    select to_jsonb(decision) ->> field from public.routing_outcomes as decision where decision.id = pg_temp.id(name)
-$$;
-create function pg_temp.attempt(name text, field text) returns text language sql as $$
-    select to_jsonb(attempt) ->> field from public.inferences as attempt where attempt.id = pg_temp.id(name)
-$$;
-create function pg_temp.wallet(name text) returns text language sql as $$
-    select format('%s of which %s held', balance_nano_usd, held_nano_usd)
-    from public.wallets where organization_id = pg_temp.id(name)
-$$;
-
--- Wallets that are not the sum of their ledger or hold other than the open reservations, and cap windows that
--- hold or were charged other than their decisions. Always none.
-create function pg_temp.wrong_books() returns setof text language sql as $$
-    select concat_ws(' ', invariant, subject_id, detail) from public.gateway_invariants()
-    where organization_id in (pg_temp.id('acme'), pg_temp.id('zenith'))
-$$;
-
--- What the backend sends to go on to the attempt `number`, after the one before failed.
-create function pg_temp.next_attempt(
-    decision text, number integer, bound bigint, previous jsonb default '{}', changes jsonb default '{}'
-) returns jsonb language sql as $$
-    select jsonb_build_object(
-        'decision_id', pg_temp.id(decision), 'organization_id', pg_temp.id('acme'), 'lease_seconds', 90,
-        'inference_id', pg_temp.id(format('%s attempt %s', decision, number)), 'candidate_id', pg_temp.id('candidate'),
-        'price_id', pg_temp.id('price'), 'bound_nano_usd', bound,
-        'previous', pg_temp.result(format('%s attempt %s', decision, number - 1), previous)
-    ) || changes
-$$;
-
--- Goes on in one call; returns how each was answered: whether the attempt is open, and what became of the decision.
-create function pg_temp.go_on(variadic items jsonb []) returns text [] language sql as $$
-    select array_agg(concat_ws(' ', answer ->> 'opened', answer ->> 'outcome_status', answer ->> 'error') order by place)
-    from jsonb_array_elements(public.insert_attempts(to_jsonb(items))) with ordinality as answers (answer, place)
-$$;
-
-create function pg_temp.not_sent() returns jsonb language sql immutable as $$
-    select '{"status": "not_sent", "http_calls": 0, "http_status": null, "input_tokens": 0, "usage_source": "none",
-        "usage_convention": null, "reported_usage": null}'::jsonb
-$$;
-
-do $$ begin perform public.top_up_wallet(pg_temp.id('funds'), pg_temp.id('acme'), 1000); end $$;
+do $$ begin perform public.top_up_wallet(clearfloor_tests.id('funds'), clearfloor_tests.id('acme'), 1000); end $$;
 set local role service_role;
 
-select is(pg_temp.open(pg_temp.opening('call')), array[null], 'a decision is open and reserves 100');
+select is(clearfloor_tests.open(clearfloor_tests.opening('call')), array[null], 'a decision is open and reserves 100');
 
 -- Going on: the attempt before is finished, the reservation raised, the next attempt written.
 select is(
-    public.insert_attempts(jsonb_build_array(pg_temp.next_attempt('call', 2, 150, '{"http_calls": 3, "http_status": 429}'))),
+    public.insert_attempts(jsonb_build_array(
+        clearfloor_tests.next_attempt('call', 2, 150, '{"http_calls": 3, "http_status": 429}', '{"lease_seconds": 90}')
+    )),
     jsonb_build_array(jsonb_build_object(
-        'id', pg_temp.id('call'), 'inference_id', pg_temp.id('call attempt 2'), 'opened', true, 'bound_nano_usd', 150, 'outcome_status', null,
-        'refusal', null, 'error', null
+        'id', clearfloor_tests.id('call'), 'inference_id', clearfloor_tests.id('call attempt 2'), 'opened', true,
+        'bound_nano_usd', 150, 'outcome_status', null, 'refusal', null, 'error', null
     )),
     'a decision goes on to its next attempt'
 );
@@ -106,7 +24,7 @@ select results_eq(
     $$
         select status, http_calls::integer, http_status::integer, error_class, input_tokens, usage_source, cost_nano_usd,
             finished_at between opened_at and clock_timestamp()
-        from public.inferences where id = pg_temp.id('call attempt 1')
+        from public.inferences where id = clearfloor_tests.id('call attempt 1')
     $$,
     $$values ('failed', 3, 429, 'server_error', 10::bigint, 'provider', 10::bigint, true)$$,
     'the attempt before is finished with what its caller saw'
@@ -114,7 +32,7 @@ select results_eq(
 select results_eq(
     $$
         select status, attempt_number::integer, bound_nano_usd, provider, finished_at
-        from public.inferences where id = pg_temp.id('call attempt 2')
+        from public.inferences where id = clearfloor_tests.id('call attempt 2')
     $$,
     $$values ('open', 2, 150::bigint, 'pgtap', null::timestamptz)$$,
     'the next attempt is written before its call, under the next number'
@@ -123,30 +41,33 @@ select results_eq(
     $$
         select
             reserved_nano_usd, lease_expires_at - opened_at > interval '90 seconds', outcome_status, inference_id
-        from public.routing_outcomes where id = pg_temp.id('call')
+        from public.routing_outcomes where id = clearfloor_tests.id('call')
     $$,
     $$values (150::bigint, true, null::text, null::uuid)$$,
     'the reservation is raised to the dearer attempt, the lease runs anew, and the decision stays open'
 );
-select is(pg_temp.wallet('acme'), '1000 of which 150 held', 'the wallet holds the raised reservation');
+select is(clearfloor_tests.wallet('acme'), '1000 of which 150 held', 'the wallet holds the raised reservation');
 select is(
-    pg_temp.go_on(pg_temp.next_attempt('call', 2, 150)), array['true'],
+    clearfloor_tests.go_on(clearfloor_tests.next_attempt('call', 2, 150)), array['true'],
     'an attempt that is sent twice is answered in the same way'
 );
 select is(
-    (select count(*) from public.inferences where routing_outcome_id = pg_temp.id('call')), 2::bigint,
+    (select count(*) from public.inferences where routing_outcome_id = clearfloor_tests.id('call')), 2::bigint,
     'an attempt that is sent twice is written once'
 );
-select is(pg_temp.attempt('call attempt 1', 'http_calls'), '3', 'an attempt that is finished stays as it was finished');
-select is(pg_temp.wallet('acme'), '1000 of which 150 held', 'an attempt that is sent twice is held once');
-select is(pg_temp.go_on(pg_temp.next_attempt('call', 3, 20)), array['true'], 'a decision can go on to a cheaper attempt');
-select is(pg_temp.decision('call', 'reserved_nano_usd'), '150', 'a cheaper attempt does not lower the reservation');
-select is(pg_temp.wallet('acme'), '1000 of which 150 held', 'a cheaper attempt does not change what is held');
-select is_empty('select pg_temp.wrong_books()', 'after failovers the books are right');
+select is(clearfloor_tests.attempt('call attempt 1', 'http_calls'), '3', 'an attempt that is finished stays as it was finished');
+select is(clearfloor_tests.wallet('acme'), '1000 of which 150 held', 'an attempt that is sent twice is held once');
+select is(
+    clearfloor_tests.go_on(clearfloor_tests.next_attempt('call', 3, 20)), array['true'],
+    'a decision can go on to a cheaper attempt'
+);
+select is(clearfloor_tests.decision('call', 'reserved_nano_usd'), '150', 'a cheaper attempt does not lower the reservation');
+select is(clearfloor_tests.wallet('acme'), '1000 of which 150 held', 'a cheaper attempt does not change what is held');
+select is_empty('select clearfloor_tests.wrong_books()', 'after failovers the books are right');
 
 -- A reservation that cannot be raised completes the decision.
 select is(
-    pg_temp.go_on(pg_temp.next_attempt('call', 4, 1001)), array['false rejected_funds'],
+    clearfloor_tests.go_on(clearfloor_tests.next_attempt('call', 4, 1001)), array['false rejected_funds'],
     'a failover that could cost more than is left is refused'
 );
 select results_eq(
@@ -154,52 +75,56 @@ select results_eq(
         select
             outcome_status, decision_rule, inference_id, charge_nano_usd,
             completed_at between opened_at and clock_timestamp()
-        from public.routing_outcomes where id = pg_temp.id('call')
+        from public.routing_outcomes where id = clearfloor_tests.id('call')
     $$,
-    $$values ('rejected_funds', 'cheapest_clearing_floor', pg_temp.id('call attempt 3'), 10::bigint, true)$$,
+    $$values ('rejected_funds', 'cheapest_clearing_floor', clearfloor_tests.id('call attempt 3'), 10::bigint, true)$$,
     'a decision refused on its way keeps its rule, names its last attempt and is charged for it'
 );
 select is(
-    pg_temp.decision('call', 'refusal')::jsonb,
+    clearfloor_tests.decision('call', 'refusal')::jsonb,
     '{"balance_nano_usd": 1000, "held_nano_usd": 150, "needed_nano_usd": 851}'::jsonb,
     'a refused failover says by how much the reservation was to be raised, and what there is'
 );
-select is(pg_temp.attempt('call attempt 3', 'status'), 'failed', 'the attempt before a refused failover is finished');
-select is(pg_temp.attempt('call attempt 4', 'id'), null, 'a refused attempt is not written');
-select is(pg_temp.wallet('acme'), '990 of which 0 held', 'a refused failover releases the reservation');
+select is(clearfloor_tests.attempt('call attempt 3', 'status'), 'failed', 'the attempt before a refused failover is finished');
+select is(clearfloor_tests.attempt('call attempt 4', 'id'), null, 'a refused attempt is not written');
+select is(clearfloor_tests.wallet('acme'), '990 of which 0 held', 'a refused failover releases the reservation');
 select is(
-    pg_temp.go_on(pg_temp.next_attempt('call', 4, 1001)), array['false rejected_funds'],
+    clearfloor_tests.go_on(clearfloor_tests.next_attempt('call', 4, 1001)), array['false rejected_funds'],
     'a refused failover that is sent twice is answered in the same way'
 );
-select is(pg_temp.wallet('acme'), '990 of which 0 held', 'a refused failover that is sent twice is settled once');
+select is(clearfloor_tests.wallet('acme'), '990 of which 0 held', 'a refused failover that is sent twice is settled once');
 select is(
-    pg_temp.go_on(pg_temp.next_attempt('call', 3, 20)), array['false rejected_funds'],
+    clearfloor_tests.go_on(clearfloor_tests.next_attempt('call', 3, 20)), array['false rejected_funds'],
     'an attempt whose answer was lost is not to be made any more once its decision was completed'
 );
 select is(
-    pg_temp.go_on(pg_temp.next_attempt('call', 5, 1)), array['false rejected_funds'],
+    clearfloor_tests.go_on(clearfloor_tests.next_attempt('call', 5, 1)), array['false rejected_funds'],
     'a completed decision goes on to nothing'
 );
 
 select lives_ok(
-    $$select public.set_spend_cap(pg_temp.id('cap'), pg_temp.id('acme'), pg_temp.id('acme agent'), 'day', 200)$$,
+    $$
+        select public.set_spend_cap(
+            clearfloor_tests.id('cap'), clearfloor_tests.id('acme'), clearfloor_tests.id('acme agent'), 'day', 200
+        )
+    $$,
     'acme caps its agent at 200 a day, of which 10 are spent'
 );
-select is(pg_temp.open(pg_temp.opening('capped')), array[null], 'a decision opens under the cap');
+select is(clearfloor_tests.open(clearfloor_tests.opening('capped')), array[null], 'a decision opens under the cap');
 select is(
-    pg_temp.go_on(pg_temp.next_attempt('capped', 2, 190)), array['true'], 'a failover up to the cap is allowed'
+    clearfloor_tests.go_on(clearfloor_tests.next_attempt('capped', 2, 190)), array['true'], 'a failover up to the cap is allowed'
 );
 select is(
-    pg_temp.go_on(pg_temp.next_attempt('capped', 3, 191)), array['false rejected_cap'],
+    clearfloor_tests.go_on(clearfloor_tests.next_attempt('capped', 3, 191)), array['false rejected_cap'],
     'a failover that could pass the cap is refused'
 );
 select is(
-    concat_ws(' ', pg_temp.decision('capped', 'decision_rule'), pg_temp.decision('capped', 'inference_id')),
-    'cheapest_clearing_floor ' || pg_temp.id('capped attempt 2'),
+    concat_ws(' ', clearfloor_tests.decision('capped', 'decision_rule'), clearfloor_tests.decision('capped', 'inference_id')),
+    'cheapest_clearing_floor ' || clearfloor_tests.id('capped attempt 2'),
     'a decision refused by a cap on its way keeps its rule and names its last attempt'
 );
 select is(
-    pg_temp.decision('capped', 'refusal')::jsonb - 'spend_cap_id' - 'resets_at',
+    clearfloor_tests.decision('capped', 'refusal')::jsonb - 'spend_cap_id' - 'resets_at',
     jsonb_build_object(
         'window', 'day', 'scope', 'agent', 'cap_nano_usd', 200, 'spent_nano_usd', 10, 'held_nano_usd', 190,
         'needed_nano_usd', 1
@@ -208,63 +133,73 @@ select is(
 );
 
 -- Which attempt a refused failover names: the last one really made.
-select is(pg_temp.open(pg_temp.opening('unsent')), array[null], 'a decision is open');
+select is(clearfloor_tests.open(clearfloor_tests.opening('unsent')), array[null], 'a decision is open');
 select is(
-    pg_temp.go_on(pg_temp.next_attempt('unsent', 2, 500, pg_temp.not_sent())),
+    clearfloor_tests.go_on(clearfloor_tests.next_attempt('unsent', 2, 500, clearfloor_tests.not_sent())),
     array['false rejected_cap'], 'its only attempt was not sent, and the next one is refused'
 );
 select is(
-    concat_ws(' ', pg_temp.decision('unsent', 'decision_rule'), pg_temp.decision('unsent', 'inference_id')),
+    concat_ws(' ', clearfloor_tests.decision('unsent', 'decision_rule'), clearfloor_tests.decision('unsent', 'inference_id')),
     'failed_pre_dispatch', 'a decision that never called anybody names no inference, and its rule says so'
 );
-select is(pg_temp.open(pg_temp.opening('mixed')), array[null], 'a decision is open');
-select is(pg_temp.go_on(pg_temp.next_attempt('mixed', 2, 50)), array['true'], 'its first attempt failed');
+select is(clearfloor_tests.open(clearfloor_tests.opening('mixed')), array[null], 'a decision is open');
+select is(clearfloor_tests.go_on(clearfloor_tests.next_attempt('mixed', 2, 50)), array['true'], 'its first attempt failed');
 select is(
-    pg_temp.go_on(pg_temp.next_attempt('mixed', 3, 500, pg_temp.not_sent())),
+    clearfloor_tests.go_on(clearfloor_tests.next_attempt('mixed', 3, 500, clearfloor_tests.not_sent())),
     array['false rejected_cap'], 'its second attempt was not sent, and the third one is refused'
 );
 select is(
-    pg_temp.decision('mixed', 'inference_id'), pg_temp.id('mixed attempt 1')::text,
+    clearfloor_tests.decision('mixed', 'inference_id'), clearfloor_tests.id('mixed attempt 1')::text,
     'a decision names the last attempt really made, not one that was never sent'
 );
-select is_empty('select pg_temp.wrong_books()', 'after refused failovers the books are right');
+select is_empty('select clearfloor_tests.wrong_books()', 'after refused failovers the books are right');
 
 -- Who was passed over is kept, in the order of its turn.
 select is(
-    pg_temp.open(pg_temp.opening('picky', '{"bound_nano_usd": 10, "passed_over": [{"reason": "cooling_down"}]}')), array[null],
+    clearfloor_tests.open(
+        clearfloor_tests.opening('picky', '{"bound_nano_usd": 10, "passed_over": [{"reason": "cooling_down"}]}')
+    ),
+    array[null],
     'a decision is open whose cheapest candidate was passed over'
 );
 select is(
-    pg_temp.go_on(pg_temp.next_attempt('picky', 2, 10, changes => '{"passed_over": [{"reason": "credentials"}]}')), array['true'],
+    clearfloor_tests.go_on(
+        clearfloor_tests.next_attempt('picky', 2, 10, changes => '{"passed_over": [{"reason": "credentials"}]}')
+    ),
+    array['true'],
     'it goes on past another one'
 );
 select is(
-    pg_temp.decision('picky', 'passed_over')::jsonb, '[{"reason": "cooling_down"}, {"reason": "credentials"}]'::jsonb,
+    clearfloor_tests.decision('picky', 'passed_over')::jsonb, '[{"reason": "cooling_down"}, {"reason": "credentials"}]'::jsonb,
     'a decision says which candidates were passed over, and why'
 );
 
 -- Each item of a batch goes on or is refused alone.
 select is(
-    pg_temp.open(pg_temp.opening('left', '{"bound_nano_usd": 10}'), pg_temp.opening('right', '{"bound_nano_usd": 10}')),
+    clearfloor_tests.open(
+        clearfloor_tests.opening('left', '{"bound_nano_usd": 10}'),
+        clearfloor_tests.opening('right', '{"bound_nano_usd": 10}')
+    ),
     array[null, null], 'two decisions are open'
 );
 select is(
-    pg_temp.go_on(
-        pg_temp.next_attempt('left', 2, 500),
-        pg_temp.next_attempt('never opened', 2, 10),
-        pg_temp.next_attempt('right', 2, 10, changes => jsonb_build_object('price_id', pg_temp.id('nothing')))
+    clearfloor_tests.go_on(
+        clearfloor_tests.next_attempt('left', 2, 500),
+        clearfloor_tests.next_attempt('never opened', 2, 10),
+        clearfloor_tests.next_attempt('right', 2, 10, changes => jsonb_build_object('price_id', clearfloor_tests.id('nothing')))
     ),
     array['false rejected_cap', 'false unknown_decision', 'false unknown_price'],
     'one that is too dear, one that is unknown and one without a price are refused in one batch'
 );
 select is(
-    pg_temp.attempt('right attempt 1', 'status'), 'open', 'a failover to an unknown price leaves the attempt before as it was'
+    clearfloor_tests.attempt('right attempt 1', 'status'), 'open',
+    'a failover to an unknown price leaves the attempt before as it was'
 );
 select is(
-    pg_temp.go_on(
-        pg_temp.next_attempt('left', 3, 10), pg_temp.next_attempt('right', 2, 20),
-        pg_temp.next_attempt('right', 2, 20, changes => jsonb_build_object(
-            'organization_id', pg_temp.id('zenith'), 'inference_id', pg_temp.id('intruder')
+    clearfloor_tests.go_on(
+        clearfloor_tests.next_attempt('left', 3, 10), clearfloor_tests.next_attempt('right', 2, 20),
+        clearfloor_tests.next_attempt('right', 2, 20, changes => jsonb_build_object(
+            'organization_id', clearfloor_tests.id('zenith'), 'inference_id', clearfloor_tests.id('intruder')
         ))
     ),
     array['false rejected_cap', 'true', 'false unknown_decision'],
@@ -273,30 +208,39 @@ select is(
 
 -- Nobody can finish another decision's attempt, and a decision that is twice in one batch goes on once.
 select is(
-    pg_temp.open(pg_temp.opening('mine', '{"bound_nano_usd": 10}'), pg_temp.opening('theirs', '{"bound_nano_usd": 10}')),
+    clearfloor_tests.open(
+        clearfloor_tests.opening('mine', '{"bound_nano_usd": 10}'),
+        clearfloor_tests.opening('theirs', '{"bound_nano_usd": 10}')
+    ),
     array[null, null], 'two decisions are open'
 );
 select is(
-    pg_temp.go_on(
-        pg_temp.next_attempt('mine', 2, 10, jsonb_build_object(
-            'inference_id', pg_temp.id('theirs attempt 1'), 'routing_outcome_id', pg_temp.id('theirs'), 'cooldown_seconds', 60
+    clearfloor_tests.go_on(
+        clearfloor_tests.next_attempt('mine', 2, 10, jsonb_build_object(
+            'inference_id', clearfloor_tests.id('theirs attempt 1'), 'routing_outcome_id', clearfloor_tests.id('theirs'),
+            'cooldown_seconds', 60
         ))
     ),
     array['false unfit_attempt'], 'a decision that claims that somebody else''s attempt failed does not go on'
 );
 select is(
-    pg_temp.go_on(pg_temp.next_attempt('mine', 2, 10, '{"status": "succeeded"}')),
+    clearfloor_tests.go_on(clearfloor_tests.next_attempt('mine', 2, 10, '{"status": "succeeded"}')),
     array['false unfit_attempt'], 'a decision does not go on from an attempt that succeeded'
 );
 select is(
-    concat_ws(' ', pg_temp.attempt('mine attempt 1', 'status'), pg_temp.attempt('mine attempt 2', 'status')), 'open',
+    concat_ws(
+        ' ', clearfloor_tests.attempt('mine attempt 1', 'status'), clearfloor_tests.attempt('mine attempt 2', 'status')
+    ),
+    'open',
     'what is refused so changes nothing'
 );
-select is(pg_temp.attempt('theirs attempt 1', 'status'), 'open', 'an attempt can be finished by its own decision only');
+select is(clearfloor_tests.attempt('theirs attempt 1', 'status'), 'open', 'an attempt can be finished by its own decision only');
 select is(
-    pg_temp.go_on(
-        pg_temp.next_attempt('theirs', 2, 10),
-        pg_temp.next_attempt('theirs', 2, 10, changes => jsonb_build_object('inference_id', pg_temp.id('second theirs')))
+    clearfloor_tests.go_on(
+        clearfloor_tests.next_attempt('theirs', 2, 10),
+        clearfloor_tests.next_attempt(
+            'theirs', 2, 10, changes => jsonb_build_object('inference_id', clearfloor_tests.id('second theirs'))
+        )
     ),
     array['true', 'false unfit_attempt'], 'a decision that is twice in one batch goes on to the first attempt'
 );
@@ -304,25 +248,33 @@ select is(
 -- A candidate that failed is left alone for a while, which is never shortened.
 create function pg_temp.cooling() returns text language sql as $$
     select format('%s for %s', reason, until - now())
-    from public.candidate_cooldowns where candidate_id = pg_temp.id('candidate')
+    from public.candidate_cooldowns where candidate_id = clearfloor_tests.id('candidate')
 $$;
 select is(pg_temp.cooling(), null, 'a failure alone does not cool a candidate down');
 select is(
-    pg_temp.go_on(pg_temp.next_attempt('right', 3, 20, '{"cooldown_seconds": 60, "error_class": "rate_limited"}')),
+    clearfloor_tests.go_on(
+        clearfloor_tests.next_attempt('right', 3, 20, '{"cooldown_seconds": 60, "error_class": "rate_limited"}')
+    ),
     array['true'], 'a rate limit asks for a minute'
 );
 select is(pg_temp.cooling(), 'rate_limited for 00:01:00', 'a candidate cools down with the attempt that failed');
 select is(
-    pg_temp.go_on(pg_temp.next_attempt('right', 4, 20, '{"cooldown_seconds": 5, "error_class": "timeout"}')), array['true'],
+    clearfloor_tests.go_on(
+        clearfloor_tests.next_attempt('right', 4, 20, '{"cooldown_seconds": 5, "error_class": "timeout"}')
+    ),
+    array['true'],
     'another failure asks for five seconds'
 );
 select is(pg_temp.cooling(), 'rate_limited for 00:01:00', 'a cooldown is never shortened');
 select is(
-    pg_temp.go_on(pg_temp.next_attempt('right', 5, 20, '{"cooldown_seconds": 90, "error_class": "no_credit"}')), array['true'],
+    clearfloor_tests.go_on(
+        clearfloor_tests.next_attempt('right', 5, 20, '{"cooldown_seconds": 90, "error_class": "no_credit"}')
+    ),
+    array['true'],
     'a third failure asks for a minute and a half'
 );
 select is(pg_temp.cooling(), 'no_credit for 00:01:30', 'a cooldown can become longer');
-select is_empty('select pg_temp.wrong_books()', 'after all of this the books are right');
+select is_empty('select clearfloor_tests.wrong_books()', 'after all of this the books are right');
 
 select * from finish();
 rollback;

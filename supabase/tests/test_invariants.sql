@@ -1,91 +1,40 @@
 -- The invariants find what breaks them: one wrong row of every kind, made by the tables' owner with the guards taken down.
 begin;
 select plan(41);
-
--- Ids are hashes of names: the same in every run, and nobody else's.
-create function pg_temp.id(name text) returns uuid language sql immutable return md5('clearfloor pgtap ' || name)::uuid;
-
-insert into public.organizations (id, name) select pg_temp.id(name), name from unnest(array['acme', 'zenith']) as name;
-insert into public.agents (id, organization_id, name)
-select pg_temp.id(name || ' agent'), pg_temp.id(name), name from unnest(array['acme', 'zenith']) as name;
-insert into public.api_keys (id, organization_id, agent_id, name, display_prefix, key_hash)
-select pg_temp.id(name || ' key'), pg_temp.id(name), pg_temp.id(name || ' agent'), name, 'cf_', sha256(name::bytea)
-from unnest(array['acme', 'zenith']) as name;
-insert into public.providers (name, base_url) values ('pgtap', 'http://pgtap.example/v1');
-insert into public.models (name) values ('pgtap');
-insert into public.candidates (id, provider, model, upstream_model, context_window_tokens, max_output_tokens)
-values (pg_temp.id('candidate'), 'pgtap', 'pgtap', 'pgtap', 1000, 1000);
--- Nano-USD a token: input 1, cache read 0.1, cache write 2, output 3, reasoning 5.
-insert into public.prices values
-(pg_temp.id('price'), pg_temp.id('candidate'), now(), array[(0, 1000000, 100000, 2000000, 4000000, 3000000, 5000000)::public.price_tier], 'pgtap');
-insert into public.catalogue_snapshots (version, digest, content) overriding system value values (-1, 'pgtap', '[]');
-
--- What the backend sends to open a decision: acme's own, reserving 100, unless `changes` says otherwise.
-create function pg_temp.opening(name text, changes jsonb default '{}') returns jsonb language sql as $$
-    select jsonb_build_object(
-        'id', pg_temp.id(name), 'organization_id', pg_temp.id('acme'), 'agent_id', pg_temp.id('acme agent'),
-        'api_key_id', pg_temp.id('acme key'), 'requested_model', 'auto', 'requested_rule', 'cheapest_clearing_floor',
-        'floor', 0.7, 'task', 'general', 'stream', false, 'catalogue_version', -1, 'routing_request', '{}'::jsonb,
-        'candidates', '[]'::jsonb, 'lease_seconds', 60, 'inference_id', pg_temp.id(name || ' attempt 1'),
-        'candidate_id', pg_temp.id('candidate'), 'price_id', pg_temp.id('price'), 'bound_nano_usd', 100
-    ) || changes
-$$;
-
--- Opens decisions in one call; returns how each was answered: null is open.
-create function pg_temp.open(variadic items jsonb []) returns text [] language sql as $$
-    select array_agg(coalesce(answer ->> 'error', answer ->> 'outcome_status') order by place)
-    from jsonb_array_elements(public.insert_decisions(to_jsonb(items))) with ordinality as answers (answer, place)
-$$;
-
--- What the backend says of an attempt: it failed with a 500 after 10 input tokens, unless `changes` says otherwise.
-create function pg_temp.result(name text, changes jsonb default '{}') returns jsonb language sql as $$
-    select jsonb_build_object(
-        'inference_id', pg_temp.id(name), 'status', 'failed', 'http_calls', 1, 'http_status', 500,
-        'error_class', 'server_error', 'input_tokens', 10, 'usage_source', 'provider',
-        'usage_convention', 'openai', 'reported_usage', '{"prompt_tokens": 10}'::jsonb
-    ) || changes
-$$;
-
--- Completes a decision at a charge, nano-USD; returns its outcome.
-create function pg_temp.complete(name text, charge bigint) returns text language sql as $$
-    select public.complete_decisions(jsonb_build_array(jsonb_build_object(
-        'id', pg_temp.id(name), 'organization_id', pg_temp.id('acme'), 'outcome_status', 'succeeded',
-        'attempt', pg_temp.result(name || ' attempt 1', jsonb_build_object('status', 'succeeded', 'input_tokens', charge))
-    ))) -> 0 ->> 'outcome_status'
-$$;
-
+call clearfloor_tests.create_organizations();
+call clearfloor_tests.create_catalogue();
 
 -- A world in which everything has happened: settled, failed over, swept and completed late at a loss, refunded, open.
 do $$
 begin
-    perform public.top_up_wallet(pg_temp.id('funds'), pg_temp.id('acme'), 1000);
-    perform public.top_up_wallet(pg_temp.id('zenith funds'), pg_temp.id('zenith'), 1000);
-    perform public.set_spend_cap(pg_temp.id('cap'), pg_temp.id('acme'), null, 'day', 700);
-    perform pg_temp.open(
-        pg_temp.opening('settled', jsonb_build_object('dearest_price_id', pg_temp.id('price'), 'baseline_price_id', pg_temp.id('price'))),
-        pg_temp.opening('failed over'), pg_temp.opening('late', '{"lease_seconds": -1}'), pg_temp.opening('open')
+    perform public.top_up_wallet(clearfloor_tests.id('funds'), clearfloor_tests.id('acme'), 1000);
+    perform public.top_up_wallet(clearfloor_tests.id('zenith funds'), clearfloor_tests.id('zenith'), 1000);
+    perform public.set_spend_cap(clearfloor_tests.id('cap'), clearfloor_tests.id('acme'), null, 'day', 700);
+    perform clearfloor_tests.open(
+        clearfloor_tests.opening('settled', jsonb_build_object(
+            'dearest_price_id', clearfloor_tests.id('price'), 'baseline_price_id', clearfloor_tests.id('price')
+        )),
+        clearfloor_tests.opening('failed over'), clearfloor_tests.opening('late', '{"lease_seconds": -1}'),
+        clearfloor_tests.opening('open')
     );
-    perform pg_temp.complete('settled', 16);
-    perform public.insert_attempts(jsonb_build_array(jsonb_build_object(
-        'decision_id', pg_temp.id('failed over'), 'organization_id', pg_temp.id('acme'), 'lease_seconds', 60,
-        'inference_id', pg_temp.id('failed over attempt 2'), 'candidate_id', pg_temp.id('candidate'),
-        'price_id', pg_temp.id('price'), 'bound_nano_usd', 150, 'previous', pg_temp.result('failed over attempt 1')
-    )));
-    perform public.complete_decisions(jsonb_build_array(jsonb_build_object(
-        'id', pg_temp.id('failed over'), 'organization_id', pg_temp.id('acme'), 'outcome_status', 'succeeded',
-        'attempt', pg_temp.result('failed over attempt 2', '{"status": "succeeded", "input_tokens": 200}')
-    )));
+    perform clearfloor_tests.complete_at('settled', 16);
+    perform clearfloor_tests.go_on(clearfloor_tests.next_attempt('failed over', 2, 150));
+    perform clearfloor_tests.complete(
+        clearfloor_tests.completion('failed over', '{}', '{"input_tokens": 200, "output_tokens": 0}', 2)
+    );
     perform public.sweep_decisions(1);
-    perform public.correct_wallet(pg_temp.id('gone'), pg_temp.id('acme'), -714, 'test', 'pgtap');
-    perform pg_temp.complete('late', 50);
-    perform public.refund_decision(pg_temp.id('refund'), pg_temp.id('acme'), pg_temp.id('settled'), 6, 'test', 'pgtap');
+    perform public.correct_wallet(clearfloor_tests.id('gone'), clearfloor_tests.id('acme'), -714, 'test', 'pgtap');
+    perform clearfloor_tests.complete_at('late', 50);
+    perform public.refund_decision(
+        clearfloor_tests.id('refund'), clearfloor_tests.id('acme'), clearfloor_tests.id('settled'), 6, 'test', 'pgtap'
+    );
 end
 $$;
 create function pg_temp.faults() returns text [] language sql as $$
     -- Each organization alone, as a test or an operator asks for one.
     select array(
         select distinct fault.invariant
-        from unnest(array[pg_temp.id('acme'), pg_temp.id('zenith')]) as organization_id
+        from unnest(array[clearfloor_tests.id('acme'), clearfloor_tests.id('zenith')]) as organization_id
         cross join lateral public.gateway_invariants(of_organization => organization_id) as fault
         order by invariant
     )
@@ -93,7 +42,7 @@ $$;
 select is(
     array(
         select concat_ws(' ', outcome_status, charge_nano_usd, operator_loss_nano_usd) from public.routing_outcomes
-        where organization_id = pg_temp.id('acme') order by 1
+        where organization_id = clearfloor_tests.id('acme') order by 1
     ),
     array['0', 'succeeded 150 0', 'succeeded 16 0', 'succeeded 20 30'], 'everything has happened'
 );
@@ -114,7 +63,7 @@ begin
 end
 $$;
 create function pg_temp.of(name text) returns text language sql as $$
-    select format(' where id = %L', pg_temp.id(name))
+    select format(' where id = %L', clearfloor_tests.id(name))
 $$;
 create function pg_temp.without(table_name text, variadic names text []) returns text language sql as $$
     select string_agg(format('alter table public.%I drop constraint %I cascade; ', table_name, name), '')
@@ -133,7 +82,7 @@ insert into seeds values
 ),
 (
     '{charge_is_what_is_due,named_inference_is_the_decisions_last_made,success_is_agreed,usage_is_counted}', 'a decision that names an earlier attempt',
-    format('update public.routing_outcomes set inference_id = %L', pg_temp.id('failed over attempt 1'))
+    format('update public.routing_outcomes set inference_id = %L', clearfloor_tests.id('failed over attempt 1'))
     || pg_temp.of('failed over')
 ),
 (
@@ -160,25 +109,29 @@ insert into seeds values
 (
     '{tenants_are_apart,usage_is_counted}', 'an attempt of another tenant',
     pg_temp.without('inferences', 'inferences_routing_outcome_fkey')
-    || format('update public.inferences set organization_id = %L', pg_temp.id('zenith')) || pg_temp.of('settled attempt 1')
+    || format('update public.inferences set organization_id = %L', clearfloor_tests.id('zenith'))
+    || pg_temp.of('settled attempt 1')
 ),
 (
     '{counter_is_its_window,tenants_are_apart}', 'a settlement of another tenant''s agent',
-    format('update public.ledger_entries set organization_id = %L, agent_id = %L', pg_temp.id('zenith'), pg_temp.id('zenith agent'))
+    format(
+        'update public.ledger_entries set organization_id = %L, agent_id = %L', clearfloor_tests.id('zenith'),
+        clearfloor_tests.id('zenith agent')
+    )
     || pg_temp.of('settled') || format(
         '; update public.wallets set balance_nano_usd = balance_nano_usd + 16 where organization_id = %L; '
         'update public.wallets set balance_nano_usd = balance_nano_usd - 16 where organization_id = %L',
-        pg_temp.id('acme'), pg_temp.id('zenith')
+        clearfloor_tests.id('acme'), clearfloor_tests.id('zenith')
     )
 ),
 (
     '{tenants_are_apart}', 'a key of another tenant',
-    format('update public.routing_outcomes set api_key_id = %L', pg_temp.id('zenith key')) || pg_temp.of('settled')
+    format('update public.routing_outcomes set api_key_id = %L', clearfloor_tests.id('zenith key')) || pg_temp.of('settled')
 ),
 (
     '{tenants_are_apart}', 'a counter of another tenant',
-    format('update public.spend_counters set organization_id = %L', pg_temp.id('zenith'))
-    || format(' where spend_cap_id = %L', pg_temp.id('cap'))
+    format('update public.spend_counters set organization_id = %L', clearfloor_tests.id('zenith'))
+    || format(' where spend_cap_id = %L', clearfloor_tests.id('cap'))
 ),
 (
     '{charge_is_what_is_due,cost_is_recomputed}', 'a cost that is not what the tokens cost',
@@ -188,8 +141,8 @@ insert into seeds values
     '{price_is_the_candidates}', 'an attempt at another candidate''s price',
     format(
         'insert into public.candidates (id, provider, model, upstream_model, context_window_tokens, max_output_tokens) '
-        'values (%L, ''pgtap'', ''pgtap2'', ''pgtap2'', 1000, 1000); ', pg_temp.id('other')
-    ) || format('update public.inferences set candidate_id = %L', pg_temp.id('other')) || pg_temp.of('settled attempt 1')
+        'values (%L, ''pgtap'', ''pgtap2'', ''pgtap2'', 1000, 1000); ', clearfloor_tests.id('other')
+    ) || format('update public.inferences set candidate_id = %L', clearfloor_tests.id('other')) || pg_temp.of('settled attempt 1')
 ),
 (
     '{success_has_usage}', 'a success without usage',
@@ -229,26 +182,28 @@ insert into seeds values
 (
     '{wallet_is_its_ledger}', 'a wallet with money from nowhere',
     format(
-        'update public.wallets set balance_nano_usd = balance_nano_usd + 1 where organization_id = %L', pg_temp.id('acme')
+        'update public.wallets set balance_nano_usd = balance_nano_usd + 1 where organization_id = %L',
+        clearfloor_tests.id('acme')
     )
 ),
 (
     '{wallet_holds_what_is_open}', 'a hold that nobody releases',
-    format('update public.wallets set held_nano_usd = held_nano_usd + 1 where organization_id = %L', pg_temp.id('acme'))
+    format('update public.wallets set held_nano_usd = held_nano_usd + 1 where organization_id = %L', clearfloor_tests.id('acme'))
 ),
 (
     '{counter_is_its_window}', 'a counter that lost a charge',
     format(
-        'update public.spend_counters set charged_nano_usd = charged_nano_usd - 1 where spend_cap_id = %L', pg_temp.id('cap')
+        'update public.spend_counters set charged_nano_usd = charged_nano_usd - 1 where spend_cap_id = %L',
+        clearfloor_tests.id('cap')
     )
 ),
 (
     '{counter_is_its_window}', 'a counter that is gone',
-    format('delete from public.spend_counters where spend_cap_id = %L', pg_temp.id('cap'))
+    format('delete from public.spend_counters where spend_cap_id = %L', clearfloor_tests.id('cap'))
 ),
 (
     '{charge_is_settled,refunds_are_within_the_charge,spending_has_a_decision}', 'a settlement of a decision that never was',
-    format('update public.ledger_entries set id = %1$L, routing_outcome_id = %1$L', pg_temp.id('nothing'))
+    format('update public.ledger_entries set id = %1$L, routing_outcome_id = %1$L', clearfloor_tests.id('nothing'))
     || pg_temp.of('settled') || ' and kind = ''settlement'''
 ),
 (
@@ -258,24 +213,24 @@ insert into seeds values
 ),
 (
     '{organization_has_a_wallet}', 'an organization without a wallet',
-    format('delete from public.wallets where organization_id = %L', pg_temp.id('zenith'))
+    format('delete from public.wallets where organization_id = %L', clearfloor_tests.id('zenith'))
 ),
 (
     '{tenants_are_apart}', 'an Idempotency-Key of another tenant',
     format(
-        'insert into public.idempotency_keys values (%L, ''key'', %L, sha256(''body''), %L, now())', pg_temp.id('zenith agent'),
-        pg_temp.id('zenith'), pg_temp.id('settled')
+        'insert into public.idempotency_keys values (%L, ''key'', %L, sha256(''body''), %L, now())',
+        clearfloor_tests.id('zenith agent'), clearfloor_tests.id('zenith'), clearfloor_tests.id('settled')
     )
 ),
 (
     '{usage_is_counted}', 'an hour that counts what nobody used',
     format(
-        'update public.usage_hours set output_tokens = output_tokens + 1 where organization_id = %L', pg_temp.id('acme')
+        'update public.usage_hours set output_tokens = output_tokens + 1 where organization_id = %L', clearfloor_tests.id('acme')
     )
 ),
 (
     '{usage_is_counted}', 'an hour that is lost',
-    format('delete from public.usage_hours where organization_id = %L', pg_temp.id('acme'))
+    format('delete from public.usage_hours where organization_id = %L', clearfloor_tests.id('acme'))
 ),
 (
     '{cap_is_kept}', 'a cap that was passed',
@@ -285,13 +240,13 @@ insert into public.models (name) values ('pgtap2');
 select is(pg_temp.found(change), invariant, format('found: %s', what)) from seeds;
 select is(pg_temp.faults(), '{}', 'after all of this all is right again');
 select lives_ok(
-    $$select public.set_spend_cap(pg_temp.id('cap'), pg_temp.id('acme'), null, 'day', 100)$$,
+    $$select public.set_spend_cap(clearfloor_tests.id('cap'), clearfloor_tests.id('acme'), null, 'day', 100)$$,
     'a cap is set below what is spent'
 );
 select is(pg_temp.faults(), '{}', 'which is no fault');
-update public.inferences set opened_at = now() - interval '1 minute' where id = pg_temp.id('failed over attempt 1');
+update public.inferences set opened_at = now() - interval '1 minute' where id = clearfloor_tests.id('failed over attempt 1');
 select is(
-    array(select invariant from public.gateway_invariants(now() - interval '30 seconds', pg_temp.id('acme'))),
+    array(select invariant from public.gateway_invariants(now() - interval '30 seconds', clearfloor_tests.id('acme'))),
     '{}', 'a range that begins between two attempts is no fault'
 );
 select throws_ok(
@@ -299,17 +254,17 @@ select throws_ok(
         insert into public.ledger_entries
         select gen_random_uuid(), organization_id, kind, debit_account, credit_account, amount_nano_usd, routing_outcome_id,
             agent_id, opened_at, actor, note, created_at
-        from public.ledger_entries where id = pg_temp.id('settled') and kind = 'settlement'
+        from public.ledger_entries where id = clearfloor_tests.id('settled') and kind = 'settlement'
     $$,
     '23514', 'new row for relation "ledger_entries" violates check constraint "ledger_entries_usage_is_by_decision_check"',
     'a second settlement of a decision cannot be written at all'
 );
 select is(
-    array(select invariant from public.gateway_invariants(of_organization => pg_temp.id('nobody'))), '{}',
+    array(select invariant from public.gateway_invariants(of_organization => clearfloor_tests.id('nobody'))), '{}',
     'one organization can be looked at alone'
 );
 select is(
-    (select count(*) from public.recompute_costs() where organization_id = pg_temp.id('acme')), 5::bigint,
+    (select count(*) from public.recompute_costs() where organization_id = clearfloor_tests.id('acme')), 5::bigint,
     'every attempt''s cost is recomputed'
 );
 

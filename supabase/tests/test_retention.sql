@@ -1,22 +1,8 @@
 -- Retention deletes what is completed and older than its row says, and nothing else; money and usage outlive it.
 begin;
 select plan(22);
-
--- Ids are hashes of names: the same in every run, and nobody else's.
-create function pg_temp.id(name text) returns uuid language sql immutable return md5('clearfloor pgtap ' || name)::uuid;
-
-insert into public.organizations (id, name) select pg_temp.id(name), name from unnest(array['acme', 'zenith']) as name;
-insert into public.agents (id, organization_id, name)
-select pg_temp.id(name || ' agent'), pg_temp.id(name), name from unnest(array['acme', 'zenith']) as name;
-insert into public.providers (name, base_url) values ('pgtap', 'http://pgtap.example/v1');
-insert into public.models (name) values ('pgtap');
-insert into public.candidates (id, provider, model, upstream_model, context_window_tokens, max_output_tokens)
-values (pg_temp.id('candidate'), 'pgtap', 'pgtap', 'pgtap', 1000, 1000);
--- Nano-USD a token: input 1, cache read 0.1, cache write 2, output 3, reasoning 5.
-insert into public.prices values
-(pg_temp.id('price'), pg_temp.id('candidate'), now(), array[(0, 1000000, 100000, 2000000, 4000000, 3000000, 5000000)::public.price_tier], 'pgtap');
-insert into public.catalogue_snapshots (version, digest, content) overriding system value values (-1, 'pgtap', '[]');
-
+call clearfloor_tests.create_organizations();
+call clearfloor_tests.create_catalogue();
 
 -- A UUIDv7 of so many days ago, made of a name: as the backend makes ids, and the same in every run.
 create function pg_temp.id_at(name text, moment timestamptz) returns uuid language sql stable as $$
@@ -37,23 +23,18 @@ begin
         id, organization_id, agent_id, opened_at, lease_expires_at, requested_model, requested_rule, decision_rule, task,
         stream, catalogue_version, routing_request, candidates, reserved_nano_usd
     ) values (
-        decision_id, pg_temp.id('acme'), pg_temp.id('acme agent'), moment, now() + interval '1 minute', name, 'pinned_model',
-        'pinned_model', 'general', false, -1, '{}', '[]', 100
+        decision_id, clearfloor_tests.id('acme'), clearfloor_tests.id('acme agent'), moment, now() + interval '1 minute',
+        name, 'pinned_model', 'pinned_model', 'general', false, -1, '{}', '[]', 100
     );
     insert into public.inferences (
         id, organization_id, routing_outcome_id, attempt_number, candidate_id, provider, model, price_id, bound_nano_usd
     ) values (
-        pg_temp.id(name), pg_temp.id('acme'), decision_id, 1, pg_temp.id('candidate'), 'pgtap', 'pgtap', pg_temp.id('price'), 100
+        clearfloor_tests.id(name || ' attempt 1'), clearfloor_tests.id('acme'), decision_id, 1,
+        clearfloor_tests.id('candidate'), 'pgtap', 'pgtap', clearfloor_tests.id('price'), 100
     );
-    update public.wallets set held_nano_usd = held_nano_usd + 100 where organization_id = pg_temp.id('acme');
+    update public.wallets set held_nano_usd = held_nano_usd + 100 where organization_id = clearfloor_tests.id('acme');
     if not is_open then
-        perform public.complete_decisions(jsonb_build_array(jsonb_build_object(
-            'id', decision_id, 'organization_id', pg_temp.id('acme'), 'outcome_status', 'succeeded',
-            'attempt', jsonb_build_object(
-                'inference_id', pg_temp.id(name), 'status', 'succeeded', 'http_calls', 1, 'input_tokens', 16,
-                'usage_source', 'estimate'
-            )
-        )));
+        perform clearfloor_tests.complete(clearfloor_tests.completion(name, jsonb_build_object('id', decision_id)));
     end if;
 end
 $$;
@@ -64,7 +45,7 @@ create function pg_temp.left_over() returns text [] language sql as $$
         select concat_ws(' ', decision.requested_model, (
             select count(*) from public.inferences as attempt where attempt.routing_outcome_id = decision.id
         ))
-        from public.routing_outcomes as decision where organization_id = pg_temp.id('acme') order by opened_at
+        from public.routing_outcomes as decision where organization_id = clearfloor_tests.id('acme') order by opened_at
     )
 $$;
 create function pg_temp.keep(days bigint) returns void language sql as $$
@@ -73,16 +54,12 @@ $$;
 create function pg_temp.deleted_until() returns timestamptz language sql as $$
     select deleted_until from public.retention
 $$;
-create function pg_temp.wrong_books() returns setof text language sql as $$
-    select concat_ws(' ', invariant, subject_id, detail) from public.gateway_invariants()
-    where organization_id in (pg_temp.id('acme'), pg_temp.id('zenith'))
-$$;
 
 -- Other deleters wait until the end of this file.
 do $$
 begin
     perform pg_advisory_xact_lock(hashtextextended('clearfloor.delete_old_decisions', 0));
-    perform public.top_up_wallet(pg_temp.id('funds'), pg_temp.id('acme'), 10000);
+    perform public.top_up_wallet(clearfloor_tests.id('funds'), clearfloor_tests.id('acme'), 10000);
     perform pg_temp.decide('oldest', now() - interval '90 days');
     perform pg_temp.decide('open', now() - interval '80 days', is_open => true);
     perform pg_temp.decide('old', now() - interval '70 days');
@@ -93,7 +70,7 @@ begin
     perform pg_temp.decide('young', now());
 end
 $$;
-select is_empty('select pg_temp.wrong_books()', 'before all of this the books are right');
+select is_empty('select clearfloor_tests.wrong_books()', 'before all of this the books are right');
 
 set local role service_role;
 select is(public.delete_old_decisions(100), 0, 'where nothing says how long decisions are kept, none is deleted');
@@ -121,7 +98,7 @@ select is(
     'it takes the oldest, with their attempts, but for what is open'
 );
 select is(pg_temp.deleted_until(), now() - interval '70 days', 'how far it went is known');
-select is_empty('select pg_temp.wrong_books()', 'the books are right, in the middle of an hour, too');
+select is_empty('select clearfloor_tests.wrong_books()', 'the books are right, in the middle of an hour, too');
 select is(public.delete_old_decisions(100), 2, 'the next one takes the rest');
 select is(
     pg_temp.left_over(), array['open 1', 'just young 1', 'wrong clock 1', 'young 1'],
@@ -130,26 +107,32 @@ select is(
 select is(public.delete_old_decisions(100), 0, 'and then there is nothing to do');
 select is(pg_temp.deleted_until(), now() - interval '40 days 1 second', 'how far it went stays');
 select is(
-    (select sum(decisions) from public.usage_by('day', '2020-01-01') where agent_id = pg_temp.id('acme agent')), 7::numeric,
+    (select sum(decisions) from public.usage_by('day', '2020-01-01') where agent_id = clearfloor_tests.id('acme agent')),
+    7::numeric,
     'usage outlives the decisions'
 );
 select is(
-    (select count(*) from public.ledger_entries where organization_id = pg_temp.id('acme') and kind = 'settlement'), 7::bigint,
+    (select count(*) from public.ledger_entries where organization_id = clearfloor_tests.id('acme') and kind = 'settlement'),
+    7::bigint,
     'and so does the ledger'
 );
 select is(
     public.refund_decision(
-        pg_temp.id('refund'), pg_temp.id('acme'), pg_temp.id_at('old', now() - interval '70 days'), 16, 'test', 'pgtap'
+        clearfloor_tests.id('refund'), clearfloor_tests.id('acme'), pg_temp.id_at('old', now() - interval '70 days'), 16,
+        'test', 'pgtap'
     ),
     10000 - 7 * 16 + 16::bigint, 'what a deleted decision was charged can be given back'
 );
-select is_empty('select pg_temp.wrong_books()', 'after all of this the books are right');
+select is_empty('select clearfloor_tests.wrong_books()', 'after all of this the books are right');
 
 -- That they are is looked at where it can be: for what was opened after the latest that was deleted.
 reset role;
-update public.usage_hours set decisions = decisions + 1 where organization_id = pg_temp.id('acme');
+update public.usage_hours set decisions = decisions + 1 where organization_id = clearfloor_tests.id('acme');
 select is(
-    (select count(*) from public.gateway_invariants(of_organization => pg_temp.id('acme')) where invariant = 'usage_is_counted'),
+    (
+        select count(*) from public.gateway_invariants(of_organization => clearfloor_tests.id('acme'))
+        where invariant = 'usage_is_counted'
+    ),
     2::bigint, 'an hour of which something is deleted is not compared; later ones are'
 );
 select is(
