@@ -4,10 +4,10 @@ select plan(32);
 
 create function pg_temp.sign_in(name text, organization text default '', is_anonymous boolean default false) returns void
 language sql as $$
-    select set_config('request.jwt.claims', jsonb_build_object(
-        'sub', clearfloor_tests.id(name), 'role', 'authenticated', 'aud', 'authenticated', 'is_anonymous', is_anonymous,
-        'app_metadata', jsonb_build_object('organization_id', clearfloor_tests.id(organization))
-    )::text, true)
+    select set_config(
+        'request.jwt.claims',
+        clearfloor_tests.claims(name, clearfloor_tests.speaks_for(organization, 'member'), is_anonymous)::text, true
+    )
 $$;
 
 -- What the hook makes of a user's `app_metadata`.
@@ -17,10 +17,6 @@ returns jsonb language sql as $$
         'sub', clearfloor_tests.id(name), 'is_anonymous', is_anonymous, 'app_metadata', app_metadata,
         'user_metadata', jsonb_build_object('organization_id', clearfloor_tests.id('zenith'))
     ))) -> 'claims' -> 'app_metadata'
-$$;
-
-create function pg_temp.speaks_for(organization text, role text) returns jsonb language sql as $$
-    select jsonb_build_object('organization_id', clearfloor_tests.id(organization), 'role', role)
 $$;
 
 insert into auth.users (id, email) select clearfloor_tests.id(name), name || '@pgtap.example' from unnest(array['ann', 'bob', 'eve']) as name;
@@ -50,15 +46,18 @@ select is_empty(
 );
 
 -- What it says.
-select is(pg_temp.metadata('ann'), pg_temp.speaks_for('acme', 'owner'), 'of several memberships the oldest is active at first');
-select is(pg_temp.metadata('bob'), pg_temp.speaks_for('zenith', 'admin'), 'the role is that of the membership');
+select is(
+    pg_temp.metadata('ann'), clearfloor_tests.speaks_for('acme', 'owner'),
+    'of several memberships the oldest is active at first'
+);
+select is(pg_temp.metadata('bob'), clearfloor_tests.speaks_for('zenith', 'admin'), 'the role is that of the membership');
 select is(pg_temp.metadata('eve'), '{}', 'a user without a membership speaks for nobody');
 select is(
-    pg_temp.metadata('eve', pg_temp.speaks_for('acme', 'owner')), '{}',
+    pg_temp.metadata('eve', clearfloor_tests.speaks_for('acme', 'owner')), '{}',
     'an organization that stood in the metadata before opens nothing: a membership does'
 );
 select is(
-    pg_temp.metadata('bob', '{"provider": "email"}'), pg_temp.speaks_for('zenith', 'admin') || '{"provider": "email"}',
+    pg_temp.metadata('bob', '{"provider": "email"}'), clearfloor_tests.speaks_for('zenith', 'admin') || '{"provider": "email"}',
     'everything else in app_metadata stays'
 );
 select is(pg_temp.metadata('ann', '{}', true), '{}', 'an anonymous user speaks for nobody, even if it is a member');
@@ -70,13 +69,13 @@ select is(
 select is(
     private.access_token_hook(jsonb_build_object('user_id', clearfloor_tests.id('bob'), 'claims', '{}'::jsonb))
     -> 'claims' -> 'app_metadata',
-    pg_temp.speaks_for('zenith', 'admin'), 'claims without app_metadata get it'
+    clearfloor_tests.speaks_for('zenith', 'admin'), 'claims without app_metadata get it'
 );
 
 select is(
     private.access_token_hook(jsonb_build_object('user_id', clearfloor_tests.id('bob'), 'claims', jsonb_build_object('app_metadata', odd)))
     -> 'claims' -> 'app_metadata',
-    pg_temp.speaks_for('zenith', 'admin'), format('an app_metadata of %s keeps nobody from signing in', odd)
+    clearfloor_tests.speaks_for('zenith', 'admin'), format('an app_metadata of %s keeps nobody from signing in', odd)
 )
 from unnest(array['null', '"text"', '[]', '7']::jsonb []) as odd;
 
@@ -84,7 +83,10 @@ from unnest(array['null', '"text"', '[]', '7']::jsonb []) as odd;
 insert into public.organization_members (organization_id, user_id, created_at, accepted_at)
 values (clearfloor_tests.id('other'), clearfloor_tests.id('bob'), '2025-01-01', null), (clearfloor_tests.id('other'), clearfloor_tests.id('eve'), '2025-01-01', null);
 select is(pg_temp.metadata('eve'), '{}', 'nobody''s token speaks for an organization that it has not chosen');
-select is(pg_temp.metadata('bob'), pg_temp.speaks_for('zenith', 'admin'), 'nor does it stop speaking for the one that it has');
+select is(
+    pg_temp.metadata('bob'), clearfloor_tests.speaks_for('zenith', 'admin'),
+    'nor does it stop speaking for the one that it has'
+);
 set local role authenticated;
 do $$ begin perform pg_temp.sign_in('eve'); end $$;
 select results_eq(
@@ -93,7 +95,7 @@ select results_eq(
 );
 do $$ begin perform public.switch_organization(clearfloor_tests.id('other')); end $$;
 reset role;
-select is(pg_temp.metadata('eve'), pg_temp.speaks_for('other', 'member'), 'to choose it is to accept');
+select is(pg_temp.metadata('eve'), clearfloor_tests.speaks_for('other', 'member'), 'to choose it is to accept');
 delete from public.organization_members where organization_id = clearfloor_tests.id('other');
 
 -- What a user sees of its organizations, and how it switches.
@@ -106,8 +108,8 @@ select results_eq(
 );
 select lives_ok($$select public.switch_organization(clearfloor_tests.id('zenith'))$$, 'a user switches to another of its organizations');
 reset role;
-select is(pg_temp.metadata('ann'), pg_temp.speaks_for('zenith', 'member'), 'the next token speaks for it');
-select is(pg_temp.metadata('bob'), pg_temp.speaks_for('zenith', 'admin'), 'other members'' tokens are as they were');
+select is(pg_temp.metadata('ann'), clearfloor_tests.speaks_for('zenith', 'member'), 'the next token speaks for it');
+select is(pg_temp.metadata('bob'), clearfloor_tests.speaks_for('zenith', 'admin'), 'other members'' tokens are as they were');
 set local role authenticated;
 select throws_ok(
     $$select public.switch_organization(clearfloor_tests.id('other'))$$, '42501', null,
@@ -124,7 +126,7 @@ select is_empty('select * from public.my_organizations()', 'an anonymous user ha
 do $$ begin perform set_config('request.jwt.claims', '', true); end $$;
 select is_empty('select * from public.my_organizations()', 'nobody has no organizations');
 reset role;
-select is(pg_temp.metadata('ann'), pg_temp.speaks_for('zenith', 'member'), 'what was refused has changed nothing');
+select is(pg_temp.metadata('ann'), clearfloor_tests.speaks_for('zenith', 'member'), 'what was refused has changed nothing');
 select is_empty(
     $$
         select from public.audit_entries
@@ -136,7 +138,7 @@ select is_empty(
 -- An ended membership.
 delete from public.organization_members where organization_id = clearfloor_tests.id('zenith') and user_id = clearfloor_tests.id('ann');
 select is(
-    pg_temp.metadata('ann'), pg_temp.speaks_for('acme', 'owner'),
+    pg_temp.metadata('ann'), clearfloor_tests.speaks_for('acme', 'owner'),
     'when the active membership ends, the next token speaks for what is left'
 );
 delete from public.organization_members where user_id = clearfloor_tests.id('ann');

@@ -30,15 +30,6 @@ create temp table tenant_tables as
 select distinct tablename::text as table_name from pg_policies where schemaname = 'public' and cmd = 'SELECT';
 grant select on tenant_tables to public;
 
-do $$
-begin
-    perform set_config('request.jwt.claims', jsonb_build_object(
-        'sub', md5('pgtap user')::uuid, 'role', 'authenticated', 'aud', 'authenticated', 'is_anonymous', false,
-        'app_metadata', jsonb_build_object('organization_id', md5('pgtap organization')::uuid), 'user_metadata', '{}'::jsonb
-    )::text, true);
-end
-$$;
-
 select set_eq(
     'select table_name from tenant_tables',
     array[
@@ -48,7 +39,7 @@ select set_eq(
     ],
     'this file plans every table that has a policy'
 );
-set local role authenticated;
+call clearfloor_tests.authenticate_as('member of acme');
 select ok(
     pg_temp.compares_with_init_plan(table_name), format('reading %s compares with a claim worked out beforehand', table_name)
 )

@@ -1,13 +1,12 @@
 -- What tenants read in sums: usage by hour, day or month, of their own rows, at the cost of the range that they ask for.
 begin;
 select plan(23);
+call clearfloor_tests.create_organizations();
 
--- Ids are hashes of names: the same in every run, and nobody else's.
-create function pg_temp.id(name text) returns uuid language sql immutable return md5('clearfloor pgtap ' || name)::uuid;
+insert into clearfloor_tests.users (name, claims) values
+('member of neither', clearfloor_tests.claims('member of neither', clearfloor_tests.speaks_for('another', 'member'))),
+('no token', null);
 
-insert into public.organizations (id, name) select pg_temp.id(name), name from unnest(array['acme', 'zenith']) as name;
-insert into public.agents (id, organization_id, name)
-select pg_temp.id(name || ' agent'), pg_temp.id(name), name from unnest(array['acme', 'zenith']) as name;
 -- What an hour counts: `decisions` of an organization's agent, each charged 10 for 1 to 6 tokens of each class, of which so many
 -- know a baseline.
 create function pg_temp.count(
@@ -15,7 +14,7 @@ create function pg_temp.count(
     known bigint default 0, baseline bigint default 0
 ) returns void language sql as $$
     insert into public.usage_hours values (
-        pg_temp.id(organization), hour, pg_temp.id(organization || ' agent'), status,
+        clearfloor_tests.id(organization), hour, clearfloor_tests.id(organization || ' agent'), status,
         case when attempts > 0 then 'pgtap' else '' end, case when attempts > 0 then 'pgtap' else '' end, decisions, attempts,
         decisions * 1, decisions * 2, decisions * 3, decisions * 4, decisions * 5, decisions * 6,
         case when attempts > 0 then decisions * 10 else 0 end, known, baseline * 2, known, baseline, baseline - known * 10
@@ -34,13 +33,6 @@ begin
 end
 $$;
 
-create function pg_temp.sign_in(organization text) returns void language sql as $$
-    select set_config('request.jwt.claims', jsonb_build_object(
-        'sub', pg_temp.id(organization || ' user'), 'role', 'authenticated', 'aud', 'authenticated', 'is_anonymous', false,
-        'app_metadata', jsonb_build_object('organization_id', pg_temp.id(organization)), 'user_metadata', '{}'::jsonb
-    )::text, true)
-$$;
-
 -- March, in buckets: start, model, outcome, decisions, attempts, charge.
 create function pg_temp.march(bucket text, until timestamptz default '2026-04-01 00:00+00') returns setof text language sql as $$
     select concat_ws(
@@ -48,7 +40,7 @@ create function pg_temp.march(bucket text, until timestamptz default '2026-04-01
         attempts, charge_nano_usd
     )
     from public.usage_by(bucket, '2026-03-01 00:00+00', until)
-    where agent_id in (pg_temp.id('acme agent'), pg_temp.id('zenith agent'))
+    where agent_id in (clearfloor_tests.id('acme agent'), clearfloor_tests.id('zenith agent'))
 $$;
 
 select is(
@@ -56,10 +48,9 @@ select is(
     'usage is summed with the rights of who asks'
 );
 
-set local role authenticated;
 -- A bucket is one of UTC, whatever the session's time zone is.
 set local time zone 'Asia/Kathmandu';
-do $$ begin perform pg_temp.sign_in('acme'); end $$;
+call clearfloor_tests.authenticate_as('member of acme');
 select results_eq(
     'select pg_temp.march(''hour'')',
     array[
@@ -114,23 +105,23 @@ select results_eq(
 select is(
     (select count(*) from public.usage_by('day', now() - interval '1 day')), 0::bigint, 'a range ends now unless it says when'
 );
-do $$ begin perform pg_temp.sign_in('zenith'); end $$;
+call clearfloor_tests.authenticate_as('member of zenith');
 select results_eq(
     'select pg_temp.march(''month'')', array['01 00:00 pgtap succeeded 1 1 10'],
     'a member of another organization reads its own, and nothing else'
 );
-do $$ begin perform pg_temp.sign_in('nobody'); end $$;
+call clearfloor_tests.authenticate_as('member of neither');
 select is_empty('select pg_temp.march(''month'')', 'whoever is of neither reads nothing');
-do $$ begin perform set_config('request.jwt.claims', '', true); end $$;
+call clearfloor_tests.authenticate_as('no token');
 select is_empty('select pg_temp.march(''month'')', 'a user without a token reads nothing');
-set local role service_role;
+call clearfloor_tests.authenticate_as('service_role');
 select results_eq(
     'select pg_temp.march(''month'')',
     array['01 00:00 pgtap succeeded 4 5 40', '01 00:00 none rejected_cap 1 0 0', '01 00:00 pgtap succeeded 1 1 10'],
     'the backend reads that of all organizations, agent by agent'
 );
 
-set local role authenticated;
+call clearfloor_tests.authenticate_as('member of acme');
 select throws_ok(
     format('select public.usage_by(%L, now())', bucket), '22023', format('There is no bucket `%s`.', bucket),
     format('a bucket `%s` is refused', bucket)
@@ -155,7 +146,6 @@ begin
 end
 $$;
 analyze public.usage_hours;
-set local role authenticated;
 create function pg_temp.plan_of_usage() returns setof text language plpgsql as $$
 declare
     query constant text := (
@@ -168,7 +158,7 @@ begin
     ), 'usage_by.until', '''2025-03-02''::timestamptz');
 end
 $$;
-do $$ begin perform pg_temp.sign_in('acme'); end $$;
+call clearfloor_tests.authenticate_as('member of acme');
 select isnt_empty(
     $$
         select line from pg_temp.plan_of_usage() as line
