@@ -76,7 +76,7 @@ select is(
 );
 select is(pg_temp.ask(pg_temp.keyed('second', 'poor')), array['held'], 'and keeps the key');
 select is(
-    pg_temp.ask(pg_temp.keyed('twin', 'sent', changes => '{"lease_seconds": -1}')), array['opened'], 'a decision is open'
+    pg_temp.ask(pg_temp.keyed('twin', 'sent', changes => '{"lease_seconds": -60}')), array['opened'], 'a decision is open'
 );
 select is(public.sweep_decisions(10), 1, 'its process goes away');
 select is(
@@ -91,7 +91,7 @@ select is(
     array['false rejected_funds'], 'its dearer attempt is refused'
 );
 select is(
-    pg_temp.ask(pg_temp.keyed('richer', 'failover', changes => '{"lease_seconds": -1, "bound_nano_usd": 5}')), array['opened'],
+    pg_temp.ask(pg_temp.keyed('richer', 'failover', changes => '{"lease_seconds": -60, "bound_nano_usd": 5}')), array['opened'],
     'the key is free'
 );
 select cmp_ok(public.sweep_decisions(10), '>=', 1, 'the next decision is swept');

@@ -14,7 +14,7 @@ begin
         clearfloor_tests.opening('settled', jsonb_build_object(
             'dearest_price_id', clearfloor_tests.id('price'), 'baseline_price_id', clearfloor_tests.id('price')
         )),
-        clearfloor_tests.opening('failed over'), clearfloor_tests.opening('late', '{"lease_seconds": -1}'),
+        clearfloor_tests.opening('failed over'), clearfloor_tests.opening('late', '{"lease_seconds": -60}'),
         clearfloor_tests.opening('open')
     );
     perform clearfloor_tests.complete_at('settled', 16);

@@ -20,10 +20,10 @@ set local role service_role;
 select is(
     clearfloor_tests.open(
         clearfloor_tests.opening('alive'),
-        clearfloor_tests.opening('late', '{"lease_seconds": -10}'),
-        clearfloor_tests.opening('later', '{"lease_seconds": -5, "requested_rule": "pinned_model"}'),
+        clearfloor_tests.opening('late', '{"lease_seconds": -180}'),
+        clearfloor_tests.opening('later', '{"lease_seconds": -120, "requested_rule": "pinned_model"}'),
         clearfloor_tests.opening('latest', '{
-            "lease_seconds": -1, "inference_id": null, "candidate_id": null, "price_id": null, "bound_nano_usd": null
+            "lease_seconds": -60, "inference_id": null, "candidate_id": null, "price_id": null, "bound_nano_usd": null
         }')
     ),
     array[null, null, null, null], 'one decision is alive, and a crash left three beyond their lease'
@@ -132,8 +132,8 @@ select is_empty('select clearfloor_tests.wrong_books()', 'after a loss the books
 do $$ begin perform public.top_up_wallet(clearfloor_tests.id('more funds'), clearfloor_tests.id('acme'), 1000); end $$;
 select is(
     clearfloor_tests.open(
-        clearfloor_tests.opening('capped', '{"lease_seconds": -1}'),
-        clearfloor_tests.opening('failing', '{"lease_seconds": -1}')
+        clearfloor_tests.opening('capped', '{"lease_seconds": -60}'),
+        clearfloor_tests.opening('failing', '{"lease_seconds": -60}')
     ),
     array[null, null], 'two more are beyond their lease'
 );
@@ -166,7 +166,7 @@ begin
 end
 $$;
 select is(
-    clearfloor_tests.open(clearfloor_tests.opening('yesterday', '{"lease_seconds": -1, "bound_nano_usd": 5}')), array[null],
+    clearfloor_tests.open(clearfloor_tests.opening('yesterday', '{"lease_seconds": -60, "bound_nano_usd": 5}')), array[null],
     'a decision is open'
 );
 select is(public.sweep_decisions(10), 1, 'and swept');
@@ -209,7 +209,7 @@ set local role service_role;
 do $$
 begin
     perform clearfloor_tests.open(
-        clearfloor_tests.opening('foreign', '{"lease_seconds": -1, "bound_nano_usd": 0}'),
+        clearfloor_tests.opening('foreign', '{"lease_seconds": -60, "bound_nano_usd": 0}'),
         clearfloor_tests.opening('own', '{"bound_nano_usd": 0}')
     );
     perform public.sweep_decisions(10);

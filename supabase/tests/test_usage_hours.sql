@@ -88,9 +88,9 @@ do $$
 begin
     perform clearfloor_tests.open(
         clearfloor_tests.opening(
-            'late', jsonb_build_object('lease_seconds', -1, 'baseline_price_id', clearfloor_tests.id('price'))
+            'late', jsonb_build_object('lease_seconds', -60, 'baseline_price_id', clearfloor_tests.id('price'))
         ),
-        clearfloor_tests.opening('lost', '{"lease_seconds": -1}')
+        clearfloor_tests.opening('lost', '{"lease_seconds": -60}')
     );
     perform public.sweep_decisions(10);
 end
