@@ -8,13 +8,13 @@ from sklearn.feature_extraction.text import TfidfTransformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestNeighbors
 
-from backend.routing.classifier import Classifier, excerpt, tokens
-from backend.routing.kinds import class_of, known_of
+from backend.routing.classifier import excerpt, tokens
+from backend.routing.kinds import known_of
 from backend.routing.quality import GENERAL_TASK, Estimate, Published, mixed, model_estimates
 from backend.routing.rate_snapshot import RateSnapshot
-from backend.routing.task import Tasks
+from backend.routing.task import Found, Tasks
 from backend.training.fit import matrix
-from bench.quality.recorded import Matrix, Pool, Prompt
+from bench.quality.recorded import Matrix, Pool
 
 _NEIGHBOURS = 40
 _MODEL = "the model"
@@ -57,19 +57,19 @@ def predictions(models: Sequence[Estimates], posteriors: Iterable[Posterior]) ->
     return np.array([[quality(estimates, posterior) for estimates in models] for posterior in posteriors])
 
 
-def by_text(classifier: Classifier, prompts: Iterable[Prompt]) -> list[Posterior]:
-    """Return what the classifier makes of each text."""
-    return [classifier.posterior([prompt.text]) for prompt in prompts]
+def of_text(tasks: Tasks, text: str) -> Posterior:
+    """Return the classes of a request that has this text and nothing else: what rules say of it, else the classifier."""
+    size = len(text.encode(errors="surrogatepass"))
+    return _posterior(tasks.found([text], size, offers_tools=False))
 
 
-def by_class(classifier: Classifier, prompts: Iterable[Prompt]) -> list[Posterior]:
-    """Return what is made of each text whose class the caller names; which kind of it, the caller does not say."""
-    return [named(classifier, class_of(prompt.task), prompt.text) for prompt in prompts]
+def of_class(tasks: Tasks, task: str, text: str) -> Posterior:
+    """Return the classes of a request whose caller names one."""
+    return _posterior(tasks.named(task, [text]))
 
 
-def named(classifier: Classifier, task: str, text: str) -> Posterior:
-    """Return what is made of a text whose class is named."""
-    return dict(Tasks(classifier).named(task, [text]).posterior) or {task: 1.0}
+def _posterior(found: Found) -> Posterior:
+    return dict(found.posterior) or {found.task: 1.0}
 
 
 def logistic_regressions(train: Pool, test: Pool) -> Matrix:

@@ -10,11 +10,13 @@ from functools import partial
 import numpy as np
 
 from backend.routing.classifier import Classifier
+from backend.routing.kinds import class_of
+from backend.routing.task import Tasks
 from backend.training.examples import Example
 from backend.training.fit import train
 from bench.quality import measures
 from bench.quality.measures import Bin, Cleared, Curve
-from bench.quality.predictors import PEERS, Posterior, by_class, by_text, learned_estimates, predictions
+from bench.quality.predictors import PEERS, Posterior, learned_estimates, of_class, of_text, predictions
 from bench.quality.recorded import Matrix, Pool, Prompt, fold_of
 
 FLOORS = (0.6, 0.7, 0.8, 0.9)
@@ -49,9 +51,9 @@ class Figures:
 
 @dataclass(frozen=True)
 class Fold:
-    """A classifier trained on a part of the pools, that part, and the other."""
+    """The task classes as a part of the pools has taught them, that part, and the other."""
 
-    classifier: Classifier
+    tasks: Tasks
     train: Mapping[str, Pool]
     test: Mapping[str, Pool]
 
@@ -64,7 +66,7 @@ def run(pools: Sequence[Pool], chat: Iterable[Example], folds: int, seed: int) -
         fold = _fold(pools, chat, folds, seed, number)
         for pool in pools:
             say(f"fold {number + 1} of {folds}: {pool.name}")
-            _measure(fold.classifier, fold.train[pool.name], fold.test[pool.name], figures)
+            _measure(fold.tasks, fold.train[pool.name], fold.test[pool.name], figures)
         figures.seconds += _timed(fold)
     return figures
 
@@ -82,15 +84,17 @@ def _fold(pools: Sequence[Pool], chat: Iterable[Example], folds: int, seed: int,
     learned = {pool.name: pool.part(~tested[pool.name]) for pool in pools}
     examples = [prompt.example for pool in learned.values() for prompt in pool.prompts]
     classifier = Classifier.from_bytes(train([*examples, *chat]))
-    return Fold(classifier, learned, {pool.name: pool.part(tested[pool.name]) for pool in pools})
+    return Fold(Tasks(classifier), learned, {pool.name: pool.part(tested[pool.name]) for pool in pools})
 
 
-def _measure(classifier: Classifier, learned: Pool, asked: Pool, figures: Figures) -> None:
+def _measure(tasks: Tasks, learned: Pool, asked: Pool, figures: Figures) -> None:
     qualities = learned_estimates(learned)
-    posteriors = by_text(classifier, asked.prompts)
+    posteriors = [of_text(tasks, prompt.text) for prompt in asked.prompts]
+    # Of which kind of it, the caller does not say.
+    named = [of_class(tasks, class_of(prompt.task), prompt.text) for prompt in asked.prompts]
     found = {
         TEXT_ONLY: predictions(qualities, posteriors),
-        CLASS_GIVEN: predictions(qualities, by_class(classifier, asked.prompts)),
+        CLASS_GIVEN: predictions(qualities, named),
         **{name: predict(learned, asked) for name, predict in PEERS.items()},
     }
     figures.add("accuracy", asked.name, TEXT_ONLY, _accuracy(posteriors, asked.prompts))
@@ -142,7 +146,7 @@ def _timed(fold: Fold) -> list[float]:
     for pool in fold.test.values():
         for prompt in pool.prompts:
             begun = time.thread_time()
-            fold.classifier.posterior([prompt.text])
+            of_text(fold.tasks, prompt.text)
             found.append(time.thread_time() - begun)
     return found
 

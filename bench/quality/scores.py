@@ -7,8 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backend.routing.classifier import Classifier
+from backend.routing.task import Tasks
 from backend.training.examples import read_table, task_name
-from bench.quality.predictors import Estimates, Observed, Posterior, learned, named, observed_sums, quality
+from bench.quality.predictors import (
+    Estimates,
+    Observed,
+    Posterior,
+    learned,
+    observed_sums,
+    of_class,
+    of_text,
+    quality,
+)
 from bench.quality.recorded import Pool
 
 _DECIMALS = 6
@@ -51,7 +61,7 @@ def write_scores(request: Request, pools: Sequence[Pool], classifier: Classifier
     rows = [
         (row["prompt_id"], model, f"{quality(estimates, posterior):.{_DECIMALS}f}")
         for row in prompts
-        for posterior in [_posterior(row, request.class_column, classifier)]
+        for posterior in [_posterior(row, request.class_column, Tasks(classifier))]
         for model, estimates in qualities[row.get("source", "")].items()
     ]
     with request.out.open("w", newline="", encoding="utf-8") as file:
@@ -61,10 +71,10 @@ def write_scores(request: Request, pools: Sequence[Pool], classifier: Classifier
     return len(rows)
 
 
-def _posterior(row: Mapping[str, str], class_column: str | None, classifier: Classifier) -> Posterior:
+def _posterior(row: Mapping[str, str], class_column: str | None, tasks: Tasks) -> Posterior:
     if class_column and row[class_column]:
-        return named(classifier, task_name(row[class_column]), row["prompt"])
-    return classifier.posterior([row["prompt"]])
+        return of_class(tasks, task_name(row[class_column]), row["prompt"])
+    return of_text(tasks, row["prompt"])
 
 
 def _models_of(source: str, models: Iterable[Mapping[str, str]]) -> list[str]:
