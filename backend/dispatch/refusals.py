@@ -101,15 +101,17 @@ def nothing_clears(order: Order) -> ClearfloorError:
             details={"reject_reasons": reasons},
         )
     there_is = (
-        "no candidate that fits otherwise has an estimate"
+        "no candidate that fits otherwise has an estimate. Nothing was called. Ask without a floor, or have the quality of a"
+        " model entered."
         if best is None
         else f"the best that fits, {best.candidate.model}, has {best.held_against_floor:g} for about"
-        f" {usd(best.expected_cost_nano_usd)} USD"
+        f" {usd(best.expected_cost_nano_usd)} USD. Nothing was called. Lower the floor, or take the best there is"
+        " (`clearfloor.on_miss`)."
     )
     others = f" Others were rejected: {'; '.join(constraints)}." if constraints else ""
     return NoCandidateClearsFloorError(
         f"No candidate clears the floor of {order.decision.floor} for the task `{order.decision.task}`:"
-        f" {there_is}. Nothing was called. Lower the floor, or take the best there is (`clearfloor.on_miss`).{others}",
+        f" {there_is}{others}",
         decision_id=order.decision.id,
         details={"floor": order.decision.floor, "reject_reasons": reasons} | _described(best),
     )

@@ -15,6 +15,7 @@ import pytest
 
 from backend.dispatch.answers import Delivery
 from backend.dispatch.progress import Progress
+from backend.dispatch.refusals import nothing_clears
 from backend.dispatch.relay import Relay
 from backend.errors import (
     AccessDeniedError,
@@ -323,10 +324,20 @@ async def test_nobody_clearing_the_floor_completes_the_decision_by_that_rule(gat
         "best_expected_cost_usd": "0.000512001",
     }
     assert "model-1, has 0.8 for about 0.000512001 USD" in error.message
+    assert "on_miss" in error.message
     item = completion(gateway)
     assert item["decision_rule_override"] == "no_candidate_cleared_floor"
     assert item["outcome_status"] == "rejected_no_candidate"
     assert "inference_id" not in gateway.postgrest.sent("insert_decisions")[0]
+
+
+def test_where_no_quality_is_known_no_lower_floor_is_advised() -> None:
+    """It would not help, and neither would the best there is: there is none."""
+    unknown = [POOL[0] | {"qualities": {}}]
+    error = nothing_clears(order(unknown, routing_request(floor=0.5, on_miss="best")))
+    assert isinstance(error, NoCandidateClearsFloorError)
+    assert error.details == {"floor": 0.5, "reject_reasons": ["no_quality_estimate"], "best_quality": None}
+    assert error.message.endswith("Ask without a floor, or have the quality of a model entered.")
 
 
 def opened_as(outcome_status: str, **refusal: object) -> list[Json]:
