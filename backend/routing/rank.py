@@ -2,13 +2,15 @@
 
 Where none clears and the caller takes the best there is, that comes first instead: ``min(quality, floor)`` less what its
 expected cost weighs. Of those that clear, which reach the floor alike, that is the cheapest again: so it is one rule.
+A request that explores goes before all to a cheaper one that may clear, so that something is heard of it.
 
 Costs are integers; qualities are sums that are rounded once. So the same inputs give the same ranking, bit
 for bit. What happens in dispatch is no input: failures and cooldowns make dispatch skip a candidate, never re-rank.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from msgspec import Struct
@@ -41,6 +43,14 @@ class Scored(Struct, frozen=True):
     rejected: str | None
     held_against_floor: float = 0.0
 
+    @property
+    def quality_at_best(self) -> float:
+        """The quality as far above what is expected as its bound is below it; 0 without an estimate."""
+        # A quantile of its own would have to be computed for every class of every model, and be recorded.
+        if self.quality is None or self.quality_bound is None:
+            return 0.0
+        return self.quality + (self.quality - self.quality_bound)
+
     def to_record(self) -> dict[str, Any]:
         """Return the entry for the decision's row."""
         return {
@@ -61,12 +71,17 @@ class Ranking:
     """Candidates that may be called, best first, and those that may not, each with its reason.
 
     ``floor_cleared`` None: there was no floor. False: the best there is may be called although none of them clears it, and
-    its ``rejected`` says so.
+    its ``rejected`` says so. True: they clear it, but for the first one where ``explores``, whose ``rejected`` says so, too.
     """
 
     eligible: tuple[Scored, ...]
     rejected: tuple[Scored, ...]
     floor_cleared: bool | None
+
+    @property
+    def explores(self) -> bool:
+        """Whether the first candidate is one that is not expected to clear a floor that the others clear."""
+        return bool(self.floor_cleared and self.eligible[0].rejected)
 
     @property
     def dearest(self) -> Scored | None:
@@ -97,9 +112,10 @@ def rank(request: RoutingRequest, catalogue: Catalogue) -> Ranking:
         best = tuple(sorted(below, key=lambda s: (-_worth(request, s), _order(s))))
         if best:
             return Ranking(best, tuple(s for s in scored if s.rejected != BELOW_FLOOR), floor_cleared=False)
+    explored = _explored(request, scored, clearing)
     return Ranking(
-        eligible=clearing,
-        rejected=tuple(s for s in scored if s.rejected is not None),
+        eligible=(*explored, *clearing),
+        rejected=tuple(s for s in scored if s.rejected is not None and s not in explored),
         floor_cleared=None if request.floor is None else bool(clearing),
     )
 
@@ -108,6 +124,27 @@ def cheapest_of(model: str, request: RoutingRequest, catalogue: Catalogue) -> Sc
     """Return the candidate of a model that is expected to cost least, whether it clears or not, or None."""
     of_model = [candidate for candidate in catalogue.candidates if candidate.model == model]
     return next(iter(_scored(request, of_model, catalogue)), None)
+
+
+def _explored(
+    request: RoutingRequest, scored: Iterable[Scored], clearing: Sequence[Scored]
+) -> tuple[Scored, ...]:
+    """Return whom a request that explores tries first: the cheapest that may clear, before those that are expected to.
+
+    It takes no more funds than the first of those: no request is refused because it explores.
+    """
+    if not (request.explores and request.floor is not None and clearing):
+        return ()
+    usual = clearing[0]
+    cheaper = (
+        s
+        for s in scored
+        if s.rejected == BELOW_FLOOR
+        and s.quality_at_best >= request.floor
+        and s.expected_cost_nano_usd < usual.expected_cost_nano_usd
+        and s.bound_nano_usd <= usual.bound_nano_usd
+    )
+    return tuple(islice(cheaper, 1))
 
 
 def _scored(request: RoutingRequest, candidates: Iterable[Candidate], catalogue: Catalogue) -> list[Scored]:

@@ -35,6 +35,7 @@ class RoutingRequest:
         clamp: whether the output limit may be lowered to what wallet and caps have left.
         on_miss: what becomes of a request whose floor nobody clears: ``reject``, or ``best``: the best there is.
         strict: whether the floor is held against the lower bound of the quality, not the quality.
+        explores: whether a cheaper candidate that may clear the floor, though it is not expected to, comes before those that are.
         quality_per_usd: how much quality a US dollar of expected cost weighs, among what does not clear.
         rate_snapshot: the version of the learned rates, or None before there is one.
         rule_version: that of the rule and its constants: a request of another one cannot be ranked again here.
@@ -57,6 +58,7 @@ class RoutingRequest:
     classifier: str | None = None
     on_miss: OnMiss = "reject"
     strict: bool = False
+    explores: bool = False
     quality_per_usd: float = 0.0
     rate_snapshot: int | None = None
     rule_version: int = RULE_VERSION

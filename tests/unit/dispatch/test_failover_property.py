@@ -1,13 +1,15 @@
 """The promise itself, over random catalogues, requests and faults.
 
-Whatever serves has the quality that was asked for, and is the cheapest such candidate that was available at that point;
-what is recorded can be computed again; what happens in dispatch changes no score.
+Whatever serves has the quality that was asked for, and is the cheapest such candidate that was available at that point,
+unless the request explores: then a cheaper one that may have it comes first. What is recorded can be computed again; what
+happens in dispatch changes no score.
 """
 
 import asyncio
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cache
 from math import ceil
 from typing import Literal
 from uuid import UUID
@@ -17,6 +19,7 @@ import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import betaincinv
 
 from backend.dispatch.answers import Delivery
 from backend.dispatch.dispatcher import Dispatcher
@@ -30,6 +33,7 @@ from backend.errors import (
 )
 from backend.ids import uuid7
 from backend.routing.rank import rank
+from backend.routing.rate_snapshot import NO_RATES
 from backend.routing.request import RoutingRequest
 from tests.unit.boundary import Gateway, Reply, answered, breaks, raw, refused, streamed_answer
 from tests.unit.samples import PRICE_CLASSES, Json, candidate, catalogue, order, tier
@@ -144,6 +148,7 @@ def requests(draw: st.DrawFn) -> RoutingRequest:
         "output_limit_tokens": draw(st.sampled_from([100, 101, 1024])),
         "posterior": draw(POSTERIOR),
         "on_miss": draw(st.sampled_from(["reject", "best"])),
+        "explores": draw(st.booleans()),
     }
     return RoutingRequest(**{**fields, **draw(CONSTRAINTS)})
 
@@ -169,6 +174,22 @@ def worlds(draw: st.DrawFn) -> World:
     )
 
 
+def with_a_cheap_one_in_doubt(world: World) -> World:
+    """Return a world with one model, the cheapest but for those that are free, a little under a floor that others reach."""
+    doubtful = {"qualities": {"general": 0.65}, "price": {"id": str(uuid7()), "tiers": [DIRT_CHEAP]}}
+    good = {"qualities": {"general": 0.9}}
+    entries = tuple(entry | (doubtful if entry["model"] == "a" else good) for entry in world.candidates)
+    request = replace(
+        world.request, rule="cheapest_clearing_floor", model=None, floor=0.7, posterior=(), explores=True
+    )
+    return replace(world, candidates=entries, request=request)
+
+
+DIRT_CHEAP = tier(0, **dict.fromkeys(PRICE_CLASSES, 1))
+# Left to chance alone hardly any request would find somebody to explore.
+WORLDS = worlds() | worlds().map(with_a_cheap_one_in_doubt)
+
+
 def reply(fault: Fault, *, stream: bool) -> Reply:
     """Return how a candidate with a fault answers."""
     replies: dict[Fault, Reply] = {
@@ -191,6 +212,22 @@ def quality_of(entry: Json, request: RoutingRequest) -> float | None:
         return None
     shares = request.posterior or [(request.task, 1)]
     return sum(float(known.get(task, known["general"])) * p for task, p in shares)
+
+
+@cache
+def at_best(quality: float) -> float:
+    """Return what is as far above a quality as SciPy's lower quantile is below it."""
+    alpha = min(max(quality, 0.01), 0.99) * NO_RATES.prior_strength
+    least = float(betaincinv(alpha, NO_RATES.prior_strength - alpha, 0.2))
+    return 2 * quality - min(least, quality)
+
+
+def may_clear(entry: Json, request: RoutingRequest) -> bool:
+    """Tell whether a candidate may reach the floor after all."""
+    known = entry["qualities"]
+    shares = request.posterior or [(request.task, 1)]
+    likely = sum(at_best(known.get(task, known["general"])) * p for task, p in shares)
+    return request.floor is not None and likely >= request.floor
 
 
 def fits(entry: Json, request: RoutingRequest) -> bool:
@@ -237,7 +274,10 @@ def expected_cost(entry: Json, request: RoutingRequest) -> int:
 
 
 def may_be_called(world: World) -> list[Json]:
-    """Return who may be called, in order: whoever clears, the cheapest first; or else, if the caller takes it, the best."""
+    """Return who may be called, in order: whoever clears, the cheapest first; or else, if the caller takes it, the best.
+
+    Before those that clear comes whoever is explored.
+    """
     request = world.request
 
     def cheapest_first(entry: Json) -> tuple[int, str, str]:
@@ -246,10 +286,22 @@ def may_be_called(world: World) -> list[Json]:
     def best_first(entry: Json) -> tuple[float, tuple[int, str, str]]:
         return -(quality_of(entry, request) or 0), cheapest_first(entry)
 
-    if clearing := [entry for entry in world.candidates if clears(entry, request)]:
-        return sorted(clearing, key=cheapest_first)
     known = [e for e in world.candidates if fits(e, request) and quality_of(e, request) is not None]
+    if clearing := sorted((e for e in world.candidates if clears(e, request)), key=cheapest_first):
+        doubtful = [e for e in known if not clears(e, request) and may_clear(e, request)]
+        return [*explored(request, sorted(doubtful, key=cheapest_first), clearing[0]), *clearing]
     return sorted(known, key=best_first) if request.on_miss == "best" else []
+
+
+def explored(request: RoutingRequest, doubtful: list[Json], usual: Json) -> list[Json]:
+    """Return the first of the doubtful that costs less than who would come first, and at the most no more."""
+    cheaper = [
+        entry
+        for entry in doubtful
+        if expected_cost(entry, request) < expected_cost(usual, request)
+        and bound(entry, request) <= bound(usual, request)
+    ]
+    return cheaper[:1] if request.explores else []
 
 
 def expected_attempts(world: World) -> list[str]:
@@ -351,16 +403,24 @@ def check_outcome(gateway: Gateway, world: World, outcome: object, attempts: lis
 def check_promise(world: World, outcome: object) -> None:
     """Check that whatever served is good enough, allowed, affordable, and was the cheapest available.
 
-    Below the floor somebody serves only where nobody reaches it and the caller takes that; then it is the best available.
+    Below the floor somebody serves only where nobody reaches it and the caller takes that; then it is the best available. Or
+    where the request explores; then it was to be called first, and is cheaper than all that reach it.
     """
     if not isinstance(outcome, Delivery | Relay):
         return
     facts = outcome.facts
     served = next(e for e in world.candidates if (e["provider"], e["model"]) == (facts.provider, facts.model))
     request = world.request
-    is_cleared = any(clears(entry, request) for entry in world.candidates)
-    assert clears(served, request) or (not is_cleared and request.on_miss == "best" and fits(served, request))
-    assert facts.floor_cleared == (None if request.floor is None else is_cleared)
+    clearing = [entry for entry in world.candidates if clears(entry, request)]
+    is_cleared = bool(clearing)
+    assert facts.floor_cleared == (None if request.floor is None else clears(served, request))
+    if is_cleared and not clears(served, request):
+        assert request.explores
+        assert served == may_be_called(world)[0]
+        assert expected_cost(served, request) < min(expected_cost(entry, request) for entry in clearing)
+    else:
+        assert is_cleared or request.on_miss == "best"
+    assert fits(served, request)
     assert request.model in {None, served["model"]}
     assert served["model"] in (request.models or NAMES)
     assert request.max_cost_nano_usd is None or bound(served, request) <= request.max_cost_nano_usd
@@ -372,7 +432,7 @@ def check_promise(world: World, outcome: object) -> None:
 
 
 @settings(max_examples=200)
-@given(worlds())
+@given(WORLDS)
 def test_whatever_serves_clears_the_floor_and_is_the_cheapest_available(world: World) -> None:
     """In every world: the calls, the record, the outcome and the promise."""
     assert MISSING_KEY not in os.environ
@@ -391,6 +451,11 @@ def kind(world: World) -> str:
     if not any(clears(entry, world.request) for entry in world.candidates):
         return "the best there is"
     if world.fault(attempts[-1]) == "ok":
+        reach = {entry["upstream_model"] for entry in world.candidates if clears(entry, world.request)}
+        if attempts[-1] not in reach:
+            return "explored"
+        if attempts[0] not in reach:
+            return "served after exploring in vain"
         return "served after a failover" if len(attempts) > 1 else "served at once"
     return "rejected" if world.fault(attempts[-1]) == "400" else "all failed"
 
@@ -399,16 +464,18 @@ def test_the_worlds_that_are_drawn_are_of_every_kind() -> None:
     """A property over one kind only would prove little."""
     seen: set[str] = set()
 
-    @settings(max_examples=200, derandomize=True, database=None)
-    @given(worlds())
+    @settings(max_examples=500, derandomize=True, database=None)
+    @given(WORLDS)
     def look(world: World) -> None:
         seen.add(kind(world))
 
     look()
     assert seen == {
         "the best there is",
+        "explored",
         "served at once",
         "served after a failover",
+        "served after exploring in vain",
         "rejected",
         "all failed",
         "nobody is available",

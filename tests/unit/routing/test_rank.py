@@ -1,6 +1,7 @@
 """Routing: the cheapest candidate that clears the floor, the same for the same inputs, bit for bit."""
 
 import random
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -97,6 +98,7 @@ REQUESTS = st.builds(
     models=st.none() | st.just(("model-0", "model-1")),
     on_miss=st.sampled_from(["reject", "best"]),
     strict=st.booleans(),
+    explores=st.booleans(),
     quality_per_usd=st.sampled_from([0.0, 0.1, 10.0]),
 )
 
@@ -110,7 +112,10 @@ def held_against(request: RoutingRequest, scored: Scored) -> float | None:
 def test_whoever_may_be_called_clears_the_floor_and_the_cheapest_comes_first(
     entries: list[dict[str, Any]], rates: RateSnapshot, request: RoutingRequest
 ) -> None:
-    """It fits, and nothing that also clears is cheaper. Below the floor nobody is called while anybody clears it."""
+    """It fits, and nothing that also clears is cheaper. Below the floor nobody is called while anybody clears it.
+
+    But for the first one of a request that explores.
+    """
     ranking = rank(request, Catalogue.from_record(1, entries, rates))
     assert request.floor is not None
     for scored in ranking.eligible:
@@ -123,13 +128,41 @@ def test_whoever_may_be_called_clears_the_floor_and_the_cheapest_comes_first(
     if ranking.floor_cleared:
         costs = [scored.expected_cost_nano_usd for scored in ranking.eligible]
         assert costs == sorted(costs)
-        assert all(clears)
+        assert all(clears[1:])
+        assert clears[0] != ranking.explores
+        assert request.explores or not ranking.explores
     else:
         assert not any(clears)
         assert not ranking.eligible or request.on_miss == "best"
     asked_for = [entry for entry in entries if request.allows(entry["model"])]
     assert len(ranking.eligible) + len(ranking.rejected) == len(asked_for)
     assert all(scored.rejected for scored in ranking.rejected)
+
+
+@given(snapshots(), learned(), REQUESTS)
+def test_what_is_explored_is_the_cheapest_that_may_clear_before_what_does(
+    entries: list[dict[str, Any]], rates: RateSnapshot, request: RoutingRequest
+) -> None:
+    """Cheaper than what would come first and no dearer at the most; as far under the floor as it is in doubt. Else nobody."""
+    catalogue = Catalogue.from_record(1, entries, rates)
+    usual = rank(replace(request, explores=False), catalogue)
+    ranking = rank(replace(request, explores=True), catalogue)
+    assert request.floor is not None
+    worth_trying = [
+        scored
+        for scored in usual.rejected
+        if usual.eligible
+        and usual.floor_cleared
+        and scored.rejected == "below_floor"
+        and (scored.quality or 0) + ((scored.quality or 0) - (scored.quality_bound or 0)) >= request.floor
+        and scored.expected_cost_nano_usd < usual.eligible[0].expected_cost_nano_usd
+        and scored.bound_nano_usd <= usual.eligible[0].bound_nano_usd
+    ]
+    assert ranking.explores == bool(worth_trying)
+    assert ranking.eligible == (*worth_trying[:1], *usual.eligible)
+    assert ranking.rejected == tuple(s for s in usual.rejected if s not in worth_trying[:1])
+    assert ranking.floor_cleared == usual.floor_cleared
+    assert ranking.dearest == usual.dearest
 
 
 @given(snapshots(), learned(), REQUESTS)

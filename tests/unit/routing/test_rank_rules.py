@@ -159,6 +159,7 @@ def test_the_record_of_a_ranking_has_every_ranked_candidate_the_clearing_first()
         classifier=st.none() | st.text(),
         on_miss=st.sampled_from(["reject", "best"]),
         strict=st.booleans(),
+        explores=st.booleans(),
         quality_per_usd=st.floats(0, 1e6),
         rate_snapshot=st.none() | st.integers(1, 2**53),
     )
@@ -263,3 +264,61 @@ def test_cost_weighs_against_quality_only_below_the_floor() -> None:
     assert [first(0.9, weight) for weight in (0.0, 0.1, 1.0)] == ["good", "good", "fair"]
     assert [first(0.5, weight) for weight in (0.0, 1.0)] == ["fair", "fair"]
     assert [first(0.55, weight) for weight in (0.0, 1.0)] == ["good", "good"]
+
+
+# Of a figure that is worth 12 answers, 0.62 is 0.5 at least: so far above it is 0.74.
+DOUBTFUL: dict[str, Any] = {"qualities": {"general": 0.62}, "prices": {"output": 1_000_000}}
+DEARER = {"output": 2_000_000}
+
+
+@pytest.mark.parametrize(
+    ("asked", "offered", "called", "explores"),
+    [
+        ({}, {}, ["doubtful", "sure"], True),
+        ({"floor": 0.73}, {}, ["doubtful", "sure"], True),
+        ({"floor": 0.75}, {}, ["sure"], False),
+        ({"explores": False}, {}, ["sure"], False),
+        ({"floor": 0.6}, {}, ["doubtful", "sure"], False),
+        ({"floor": 0.9}, {}, [], False),
+        ({"floor": 0.9, "on_miss": "best"}, {}, ["sure", "doubtful"], False),
+        ({"floor": None}, {}, ["doubtful", "sure"], False),
+        ({"model": "doubtful", "rule": "pinned_model"}, {}, [], False),
+        ({"models": ("sure",)}, {}, ["sure"], False),
+        ({"needs": ("tools",)}, {"capabilities": []}, ["sure"], False),
+        ({}, {"qualities": {}}, ["sure"], False),
+        # As dear as the other one; and cheaper by what is expected, but not by what is reserved.
+        ({}, {"prices": DEARER}, ["sure"], False),
+        ({}, {"prices": {"output": 1_000_000, "reasoning": 3_000_000}}, ["sure"], False),
+    ],
+)
+def test_a_request_that_explores_goes_first_to_what_may_clear_the_floor(
+    asked: dict[str, Any], offered: dict[str, Any], called: list[str], *, explores: bool
+) -> None:
+    """Where somebody clears it, and nothing but the floor is against the cheaper one."""
+    pool = catalogue(candidate("doubtful", **{**DOUBTFUL, **offered}), candidate("sure", prices=DEARER))
+    ranking = rank(routing_request(**{"explores": True, **asked}), pool)
+    assert ([scored.candidate.model for scored in ranking.eligible], ranking.explores) == (called, explores)
+
+
+def test_of_what_may_clear_the_cheapest_is_explored_and_no_other() -> None:
+    """One a request, and each keeps the reason why it does not clear."""
+    pool = catalogue(
+        candidate("hopeless", qualities={"general": 0.3}, prices={"output": 500_000}),
+        candidate("doubtful", **DOUBTFUL),
+        candidate("less-doubtful", qualities={"general": 0.69}, prices={"output": 1_500_000}),
+        candidate("sure", prices=DEARER),
+    )
+    recorded = rank(routing_request(explores=True), pool).to_record()
+    assert [(entry["model"], entry["rejected"]) for entry in recorded] == [
+        ("doubtful", "below_floor"),
+        ("sure", None),
+        ("hopeless", "below_floor"),
+        ("less-doubtful", "below_floor"),
+    ]
+
+
+def test_a_record_from_before_there_was_exploring_is_read() -> None:
+    """Such a request did not explore."""
+    record = routing_request().to_record()
+    del record["explores"]
+    assert RoutingRequest.from_record(record) == routing_request()
