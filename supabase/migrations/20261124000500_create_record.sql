@@ -23,12 +23,14 @@ create table public.routing_outcomes (
     requested_model text not null,
     requested_rule text not null
     constraint routing_outcomes_requested_rule_check
-    check (requested_rule = any('{cheapest_clearing_floor,best_effort,pinned_model}')),
+    check (requested_rule = any('{cheapest_clearing_floor,best_effort,exploration,pinned_model}')),
     decision_rule text not null
     constraint routing_outcomes_decision_rule_check
     check (
         decision_rule
-        = any('{cheapest_clearing_floor,best_effort,pinned_model,failed_pre_dispatch,no_candidate_cleared_floor}')
+        = any(
+            '{cheapest_clearing_floor,best_effort,exploration,pinned_model,failed_pre_dispatch,no_candidate_cleared_floor}'
+        )
     ),
     outcome_status text
     constraint routing_outcomes_outcome_status_check
@@ -94,7 +96,7 @@ comment on column public.routing_outcomes.routing_request is
 comment on column public.routing_outcomes.candidates is
 'The ranking: every candidate with quality, expected cost and bound, or the reason why it was rejected.';
 comment on column public.routing_outcomes.passed_over is
-'Candidates that cleared and were not called, in the order of their turn, each with the reason: cooling down, no '
+'Candidates that might have been called and were not, in the order of their turn, each with the reason: cooling down, no '
 'credentials. Says why a dearer one answered.';
 comment on column public.routing_outcomes.refusal is
 'Why the decision was refused: for a cap or funds the limit, what is spent, held and needed, and when it resets.';

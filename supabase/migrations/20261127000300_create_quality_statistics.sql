@@ -70,7 +70,7 @@ begin
             select kept.floor, avg(kept.score) as score, avg(kept.predicted) as predicted
             from public.feedback as kept
             where kept.created_at >= quality_by_floor.since and kept.created_at < quality_by_floor.until
-                -- Not the best there was, where nothing cleared the floor.
+                -- Not the best there was, where nothing cleared the floor, nor what was tried though it was not expected to.
                 and kept.predicted >= kept.floor
             group by kept.routing_outcome_id, kept.floor
         ) as given

@@ -1,7 +1,7 @@
 -- What the record itself refuses, whoever writes: the orphan rule outcome_requires_inference_when_model_chosen, and the
 -- checks and foreign keys that close what it leaves open.
 begin;
-select plan(76);
+select plan(81);
 call clearfloor_tests.create_organizations();
 call clearfloor_tests.create_catalogue();
 
@@ -115,7 +115,7 @@ select pg_temp.refused_by_check(
     format('a %s decision cannot end as %s without an inference either', rule, status)
 )
 from
-    unnest(array['pinned_model', 'best_effort']) as rule,
+    unnest(array['pinned_model', 'best_effort', 'exploration']) as rule,
     unnest(array['succeeded', 'failed_provider_error', 'cancelled', 'abandoned']) as status;
 select pg_temp.refused_by_check(
     format($$select pg_temp.complete('half-way', %L, %L, 'half-way attempt')$$, rule, status),
@@ -139,6 +139,13 @@ select lives_ok(
 select lives_ok(
     $$select pg_temp.complete('half-way', 'pinned_model', 'failed_provider_error', 'half-way attempt')$$,
     'a pinned model that failed names the attempt that failed'
+);
+select lives_ok(
+    $$
+        select pg_temp.insert_decision('tried', 'exploration', requested => 'exploration'), pg_temp.insert_attempt('tried'),
+            pg_temp.complete('tried', 'exploration', 'succeeded', 'tried attempt')
+    $$,
+    'one that explored names its attempt'
 );
 
 -- Closed sets: an unknown word would slip past every rule above, and NULL would make them NULL, which a CHECK accepts.
