@@ -156,7 +156,11 @@ def _parts(
         identities,
         dispatcher,
         DataApi(settings, background_http),
-        judgement=Judgement(Tasks(read_classifier(settings.classifier_file)), settings.quality_per_usd),
+        judgement=Judgement(
+            Tasks(read_classifier(settings.classifier_file)),
+            settings.quality_per_usd,
+            settings.exploration_share,
+        ),
     )
 
 

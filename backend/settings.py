@@ -149,6 +149,13 @@ class Settings(BaseSettings):
         description="How much quality (0 to 1) a US dollar of expected cost weighs where a caller takes the best there is"
         " (`on_miss`) and nothing clears. 0: nothing.",
     )
+    exploration_share: float = Field(
+        0.0,
+        ge=0,
+        le=0.5,
+        description="Of the requests that may explore, this share goes first to a cheaper model that may clear the floor though"
+        " it is not expected to, so that feedback is heard of it. 0: none.",
+    )
     catalogue_refresh_seconds: float = _more_than_zero(2.0, "Between two looks at the catalogue.")
 
     # Providers.

@@ -64,7 +64,8 @@ async def _answer(request: Request) -> Response:
     identity = await parts.identities.identify(request, is_checked_again=True)
     key = idempotency_key(request)
     content = await read_body(request, parts.settings.max_request_bytes)
-    order = _order(decide(content, identity.caller, parts), identity.caller, key, content)
+    decided = decide(content, identity.caller, parts.catalogue(), parts.judgement)
+    order = _order(decided, identity.caller, key, content)
     del content
     try:
         delivery = await while_connected(request, dispatch_once(parts.dispatcher, order))

@@ -4,8 +4,9 @@ The body is read twice: into the few typed fields that matter, and into the JSON
 is what goes to the provider. No value that we do not look at is taken apart and put together again.
 """
 
+import random
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Annotated, Literal
@@ -45,7 +46,8 @@ class Options(Struct, forbid_unknown_fields=True, frozen=True):
         fallback: whether other candidates may be called when the first fails.
         clamp: whether the output limit may be lowered to what wallet and caps have left.
         on_miss: what becomes of the request where no candidate clears the floor: an error, or the best there is.
-        strict: whether the floor is held against the lower bound of the predicted quality.
+        strict: whether the floor is held against the lower bound of the predicted quality. Such a request never explores.
+        explore: whether the request may go to a cheaper model first that may clear the floor, as often as the operator says.
     """
 
     floor: Annotated[float, Meta(ge=0, le=1)] | None = None
@@ -56,6 +58,7 @@ class Options(Struct, forbid_unknown_fields=True, frozen=True):
     clamp: bool = False
     on_miss: OnMiss = "reject"
     strict: bool = False
+    explore: bool = True
 
 
 class _StreamOptions(Struct, frozen=True):
@@ -150,10 +153,23 @@ def read_chat_request(content: bytes) -> tuple[ChatRequest, Fields]:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What the operator lets a request be judged by: the task classes, and what cost weighs against quality."""
+    """What the operator lets a request be judged by.
+
+    Attributes:
+        tasks: finds the task classes.
+        quality_per_usd: what cost weighs against quality.
+        exploration_share: the share, 0 to 1, of the requests that may explore that do.
+        chance: returns a number from 0 to 1, but less than 1, at random.
+    """
 
     tasks: Tasks = field(default_factory=Tasks)
     quality_per_usd: float = 0.0
+    exploration_share: float = 0.0
+    chance: Callable[[], float] = random.random
+
+    def explores(self) -> bool:
+        """Draw whether a request explores that may."""
+        return self.chance() < self.exploration_share
 
 
 def routing_request(  # noqa: PLR0913, PLR0917 # each decides a part of it
@@ -203,6 +219,8 @@ def routing_request(  # noqa: PLR0913, PLR0917 # each decides a part of it
         clamp=options.clamp,
         on_miss=options.on_miss,
         strict=options.strict,
+        # Drawn once and recorded, so that routing stays a function of the record.
+        explores=pinned is None and options.explore and not options.strict and judgement.explores(),
         quality_per_usd=judgement.quality_per_usd,
         rate_snapshot=catalogue.rates.id,
     )

@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-from backend.api.chat_request import ChatRequest, Fields, read_chat_request, routing_request
-from backend.api.parts import Parts
+from backend.api.chat_request import ChatRequest, Fields, Judgement, read_chat_request, routing_request
 from backend.routing.catalogue import Catalogue
 from backend.routing.rank import Ranking, rank
 from backend.routing.request import RoutingRequest
@@ -23,22 +22,20 @@ class Decided:
     @property
     def rule(self) -> str:
         """The rule by which somebody may be called."""
-        return (
-            "best_effort"
-            if self.ranking.floor_cleared is False and self.ranking.eligible
-            else self.asked.rule
-        )
+        if self.ranking.explores:
+            return "exploration"
+        if self.ranking.floor_cleared is False and self.ranking.eligible:
+            return "best_effort"
+        return self.asked.rule
 
 
-def decide(content: bytes, caller: Caller, parts: Parts) -> Decided:
+def decide(content: bytes, caller: Caller, catalogue: Catalogue, judgement: Judgement) -> Decided:
     """Read a body and rank the catalogue for it.
 
     Raises:
         InvalidRequestError: a field is missing or wrong.
         ModelNotFoundError: nobody runs the model.
-        StoreUnavailableError: the catalogue has not been read yet.
     """
-    catalogue = parts.catalogue()
     chat, fields = read_chat_request(content)
-    asked = routing_request(chat, fields, len(content), caller, catalogue, parts.judgement)
+    asked = routing_request(chat, fields, len(content), caller, catalogue, judgement)
     return Decided(chat, fields, asked, catalogue, rank(asked, catalogue))

@@ -1,5 +1,6 @@
 """POST /v1/route/explain: what would be decided about a chat completion, without writing or calling anything."""
 
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -19,7 +20,9 @@ async def explain(request: Request) -> Response:
     parts = parts_of(request)
     identity = await parts.identities.identify(request)
     content = await read_body(request, parts.settings.max_request_bytes)
-    decided = decide(content, identity.caller, parts)
+    # What is explored is left to chance, and an explanation is to be the same each time.
+    judgement = replace(parts.judgement, exploration_share=0.0)
+    decided = decide(content, identity.caller, parts.catalogue(), judgement)
     return Response(orjson.dumps(_explained(decided, parts)), media_type="application/json")
 
 

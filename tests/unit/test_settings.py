@@ -141,6 +141,15 @@ def test_a_lease_must_outlive_its_renewals() -> None:
     assert settings(lease_seconds=20, lease_renewal_seconds=5).lease_seconds == 20
 
 
+@pytest.mark.parametrize("share", [-0.1, 0.51])
+def test_exploring_is_never_the_rule(share: float) -> None:
+    """At the most half of the requests that may explore do; by default none."""
+    with pytest.raises(ValidationError, match="exploration_share"):
+        settings(exploration_share=share)
+    assert settings(exploration_share=0.5).exploration_share == 0.5
+    assert settings().exploration_share == 0
+
+
 @pytest.mark.parametrize(
     "name", sorted(n for n in Settings.model_fields if n.endswith(("_seconds", "_bytes", "_size")))
 )

@@ -22,10 +22,10 @@ def content(clearfloor: object = None, **fields: object) -> bytes:
     return orjson.dumps(body if clearfloor is None else {**body, "clearfloor": clearfloor})
 
 
-def asked(sent: bytes, **agent: object) -> RoutingRequest:
+def asked(sent: bytes, judgement: Judgement | None = None, **agent: object) -> RoutingRequest:
     """Return what routing is asked for a body."""
     chat, fields = read_chat_request(sent)
-    return routing_request(chat, fields, len(sent), caller(**agent), POOL, Judgement())
+    return routing_request(chat, fields, len(sent), caller(**agent), POOL, judgement or Judgement())
 
 
 @pytest.mark.parametrize(
@@ -59,6 +59,7 @@ def asked(sent: bytes, **agent: object) -> RoutingRequest:
         (content(tools={}), "tools"),
         (content(tools=[{"type": "web_search"}]), "tools.0.type"),
         (content({"clamp": "yes"}), "clearfloor.clamp"),
+        (content({"explore": "no"}), "clearfloor.explore"),
         (content(response_format="json_object"), "response_format"),
         (content(modalities=["text", 7]), "modalities.1"),
         (content(n=0), "n"),
@@ -355,6 +356,35 @@ def test_everything_that_routing_is_asked_is_read_from_the_body() -> None:
         needs=("tools",),
         models=("large", "small"),
     )
+
+
+@pytest.mark.parametrize(
+    ("sent", "share", "drawn", "expected"),
+    [
+        (content(), 0.1, 0.0, True),
+        (content(), 0.1, 0.0999, True),
+        (content(), 0.1, 0.1, False),
+        (content(), 0.0, 0.0, False),
+        (content({"explore": True, "on_miss": "best"}), 0.1, 0.0, True),
+        (content({"explore": False}), 0.1, 0.0, False),
+        (content({"strict": True}), 0.1, 0.0, False),
+        (content({"strict": True, "explore": True}), 0.1, 0.0, False),
+        (content(model="small"), 0.1, 0.0, False),
+        (content({"floor": 0.5}, model="small"), 0.1, 0.0, False),
+        (content(model="auto:0.5"), 0.1, 0.0, True),
+    ],
+)
+def test_such_a_share_of_the_requests_explores_as_the_operator_says(
+    sent: bytes, share: float, drawn: float, *, expected: bool
+) -> None:
+    """By chance, and only of those that let it be."""
+    judgement = Judgement(exploration_share=share, chance=lambda: drawn)
+    assert asked(sent, judgement).explores is expected
+
+
+def test_nothing_explores_unless_the_operator_says_so() -> None:
+    """However often chance is asked."""
+    assert not any(asked(content()).explores for _ in range(1000))
 
 
 def test_a_model_by_its_name_is_pinned() -> None:

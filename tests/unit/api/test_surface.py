@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backend.api.chat import EXPOSED_HEADERS
+from backend.api.chat_request import Judgement
 from backend.api.identity import Identities
 from backend.api.parts import LiveCatalogue, Parts
 from backend.api.tokens import TokenVerifier
@@ -45,7 +46,12 @@ CALLER = {
 class Backend:
     """The application with its parts, called without a port."""
 
-    def __init__(self, live: LiveCatalogue | None = None, **changes: object) -> None:
+    def __init__(
+        self,
+        live: LiveCatalogue | None = None,
+        judgement: Judgement | None = None,
+        **changes: Any,  # settings are of many types
+    ) -> None:
         self.gateway = Gateway(time.monotonic, **changes)
         self.gateway.script_each(POOL, answered("Hi."), answered("Hello."))
         self.gateway.postgrest.scripts["find_caller_by_key"] = [[CALLER]] * 10
@@ -59,6 +65,7 @@ class Backend:
             self.gateway.dispatcher,
             self.gateway.data_api,
             live,
+            judgement or Judgement(),
         )
         self.app = create_app(self.gateway.settings)
         self.app.state.parts = self.parts
@@ -127,6 +134,38 @@ async def test_the_best_there_is_says_that_the_floor_is_not_cleared(backend: Bac
     assert facts(response)["floor-cleared"] == "true"
     assert (
         backend.gateway.postgrest.sent("insert_decisions")[-1]["requested_rule"] == "cheapest_clearing_floor"
+    )
+
+
+async def test_an_explored_answer_says_that_the_floor_is_not_cleared_and_one_after_it_that_it_is() -> None:
+    """The rule is that of the decision, whoever answers; an explanation leaves nothing to chance."""
+    pool = [POOL[0] | {"qualities": {"general": 0.65}}, POOL[1]]
+    always = Judgement(exploration_share=0.5, chance=lambda: 0.0)
+    backend = Backend(LiveCatalogue(catalogue(*pool), problem=None), always)
+    told = facts(await backend.ask())
+    assert (told["model"], told["quality"], told["floor"], told["floor-cleared"]) == (
+        "model-1",
+        "0.65",
+        "0.7",
+        "false",
+    )
+    backend.gateway.script(POOL[0], refused(500))
+    told = facts(await backend.ask())
+    assert (told["model"], told["floor-cleared"], told["attempts"]) == ("model-2", "true", "2")
+    told = facts(await backend.ask(clearfloor={"explore": False}))
+    assert (told["model"], told["floor-cleared"]) == ("model-2", "true")
+    openings = backend.gateway.postgrest.sent("insert_decisions")
+    assert [(opening["requested_rule"], opening["routing_request"]["explores"]) for opening in openings] == [
+        ("exploration", True),
+        ("exploration", True),
+        ("cheapest_clearing_floor", False),
+    ]
+    body = {"model": "auto", "messages": QUESTION}
+    explained = (await backend.http.post("/v1/route/explain", json=body)).json()
+    assert (explained["rule"], explained["floor_cleared"], explained["model"]) == (
+        "cheapest_clearing_floor",
+        True,
+        "model-2",
     )
 
 
@@ -500,9 +539,9 @@ ENTRY: Json = {"id": str(AGENT), "amount_usd": "12.50", "note": "why"}
 OPERATOR_TOKEN = "a token of an operator's".replace(" ", "-") + "-program"
 
 
-def operated(**changes: object) -> Backend:
+def operated(**changes: Any) -> Backend:
     """Return a backend with operators' routes."""
-    return Backend(None, operator_tokens=f"ann:{OPERATOR_TOKEN}", **changes)
+    return Backend(operator_tokens=f"ann:{OPERATOR_TOKEN}", **changes)
 
 
 async def enter(
