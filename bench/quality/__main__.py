@@ -1,7 +1,7 @@
 """Measures the prediction of quality against recorded outcomes, or predicts for prompts that nobody here has seen.
 
 python -m bench.quality                     measure on folds (some minutes); --write puts it into docs/quality.md
-python -m bench.quality --learning          simulate learning (two minutes); --write as well
+python -m bench.quality --learning          simulate learning (a minute); --write as well
 python -m bench.quality --prompts FILE --models FILE --out scores.csv [--class-column task_class]
 """
 

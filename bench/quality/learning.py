@@ -62,12 +62,22 @@ class World:
         )
         return chosen
 
+    def explored(self, floor: float, means: Matrix, bounds: Matrix) -> Choice:
+        """Return for each class whom a request that explores goes to first, as ``backend.routing.rank`` has it."""
+        usual = self.cheapest(floor, means)
+        classes = np.arange(len(usual))
+        may_clear = means + (means - bounds) >= floor
+        is_cheaper = self.costs < self.costs[usual, classes]
+        costs = np.where(may_clear & is_cheaper & (means.max(axis=0) >= floor), self.costs, np.inf)
+        chosen: Choice = np.where(np.isfinite(costs.min(axis=0)), costs.argmin(axis=0), usual)
+        return chosen
+
 
 def ladder(name: str, qualities: Sequence[float]) -> World:
-    """Return a world of four classes in which each model costs three times as much as the one before."""
+    """Return a world of one class in which each model costs three times as much as the one before."""
     rungs = np.array(qualities)[:, np.newaxis]
     costs = 1e-4 * 3.0 ** np.arange(len(qualities))[:, np.newaxis]
-    return World(name, np.repeat(rungs, 4, axis=1), np.repeat(costs, 4, axis=1), np.full(4, 0.25))
+    return World(name, rungs, np.asarray(costs), np.ones(1))
 
 
 WIDE = ladder("four models, 20 points apart", (0.3, 0.5, 0.7, 0.9))
@@ -92,7 +102,7 @@ class Policy:
 
     Attributes:
         strict: by the lower bound of its rate, not by the mean.
-        explored: the share of requests that go to the cheapest model whose upper bound clears, to learn of it.
+        explored: the share of requests that explore.
     """
 
     strict: bool = False
@@ -102,6 +112,7 @@ class Policy:
 POLICIES: Mapping[str, Policy] = {
     "means": Policy(),
     "lower bounds (strict)": Policy(strict=True),
+    "means, 10 % explored": Policy(explored=0.1),
     "means, 20 % explored": Policy(explored=0.2),
 }
 
@@ -142,9 +153,10 @@ class Rates:
         successes = self._successes + self._good
         return np.asarray(successes / (successes + self._failures + self._bad))
 
-    def quantiles(self, probability: float) -> Matrix:
-        """Return a quantile of each posterior."""
-        return np.asarray(betaincinv(self._successes + self._good, self._failures + self._bad, probability))
+    def bounds(self) -> Matrix:
+        """Return what each is at least."""
+        good, bad = self._successes + self._good, self._failures + self._bad
+        return np.asarray(np.minimum(betaincinv(good, bad, 1 - CONFIDENCE), self.means()))
 
 
 _DECAY = 0.5 ** (1 / HALF_LIFE)
@@ -175,8 +187,9 @@ def simulate(whole: World, floor: float, policy: Policy, seed: int) -> Outcome:
 
 
 def _choices(world: World, floor: float, policy: Policy, rates: Rates) -> tuple[Choice, Choice]:
-    usual = world.cheapest(floor, rates.quantiles(1 - CONFIDENCE) if policy.strict else rates.means())
-    return usual, world.cheapest(floor, rates.quantiles(CONFIDENCE)) if policy.explored else usual
+    """Return who is served in each class, and who if the request explores."""
+    usual = world.cheapest(floor, rates.bounds() if policy.strict else rates.means())
+    return usual, world.explored(floor, rates.means(), rates.bounds()) if policy.explored else usual
 
 
 def _mixed(world: World, values: Matrix, choices: tuple[Choice, Choice], explored: float) -> float:

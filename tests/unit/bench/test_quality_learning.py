@@ -3,18 +3,20 @@
 import numpy as np
 import pytest
 
-from backend.routing.quality import CONFIDENCE, Estimate
+from backend.routing.quality import Estimate
+from backend.routing.rank import rank
 from backend.routing.rate_snapshot import NO_RATES
 from bench.quality.learning import (
     HALF_LIFE,
+    NARROW,
     POLICIES,
-    WIDE,
     Rates,
     World,
     feedbacks_until_left,
     ladder,
     simulate,
 )
+from tests.unit.samples import PRICE_CLASSES, candidate, catalogue, routing_request
 
 
 def test_its_rates_are_the_gateways() -> None:
@@ -25,7 +27,7 @@ def test_its_rates_are_the_gateways() -> None:
     decays = [0.5 ** (age / HALF_LIFE) for age in (2, 1, 0)]
     estimate = Estimate.of_rate(0.7, NO_RATES.prior_strength, decays[0] + decays[1], sum(decays))
     assert rates.means()[0, 0] == pytest.approx(estimate.quality)
-    assert rates.quantiles(1 - CONFIDENCE)[0, 0] == pytest.approx(estimate.bound, abs=1e-8)
+    assert rates.bounds()[0, 0] == pytest.approx(estimate.bound, abs=1e-8)
     assert rates.means()[0, 1] == pytest.approx(0.4)
 
 
@@ -38,16 +40,38 @@ def test_a_class_that_nobody_clears_is_left_out() -> None:
 
 def test_the_cheapest_that_clears_is_served_else_the_best() -> None:
     """By what is predicted."""
-    world = ladder("w", (0.3, 0.5, 0.7))
+    costs = np.repeat([[1.0], [3.0], [9.0]], 4, axis=1)
+    world = World("w", np.zeros((3, 4)), costs, np.full(4, 0.25))
     predicted = np.array([[0.3, 0.9, 0.1, 0.7], [0.8, 0.9, 0.2, 0.1], [0.9, 0.9, 0.1, 0.1]])
     assert world.cheapest(0.7, predicted).tolist() == [1, 0, 1, 0]
+
+
+def test_what_is_explored_is_what_the_gateway_explores() -> None:
+    """Of models with the same figures and doubts, each dearer than the one before."""
+    chance = np.random.default_rng(1)
+    world = ladder("w", [0.0] * 4)
+    prices = [dict.fromkeys(PRICE_CLASSES, 10**6 * 3**rung) for rung in range(4)]
+    asked = routing_request(floor=0.6, explores=True, on_miss="best")
+    seen = set()
+    for figures in chance.uniform(0.3, 0.9, (200, 4)):
+        rates = Rates(figures[:, np.newaxis])
+        offered = [
+            candidate(f"model-{rung}", qualities={"general": figure}, prices=prices[rung])
+            for rung, figure in enumerate(figures)
+        ]
+        ranking = rank(asked, catalogue(*offered))
+        (chosen,) = world.explored(0.6, rates.means(), rates.bounds())
+        assert ranking.eligible[0].candidate.model == f"model-{chosen}"
+        seen.add((ranking.floor_cleared, ranking.explores))
+    assert seen == {(True, True), (True, False), (False, False)}
 
 
 @pytest.mark.parametrize("name", POLICIES)
 def test_the_same_seed_gives_the_same_run(name: str) -> None:
     """So that a figure can be had again."""
-    assert simulate(WIDE, 0.6, POLICIES[name], seed=1) == simulate(WIDE, 0.6, POLICIES[name], seed=1)
-    assert simulate(WIDE, 0.6, POLICIES[name], seed=1) != simulate(WIDE, 0.6, POLICIES[name], seed=2)
+    runs = [simulate(NARROW, 0.6, POLICIES[name], seed) for seed in (1, 1, 2, 3, 4)]
+    assert runs[0] == runs[1]
+    assert len(set(runs)) > 1
 
 
 def test_a_model_that_gets_worse_is_left_the_later_the_more_it_had_shown() -> None:
