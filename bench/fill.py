@@ -69,15 +69,15 @@ outcome as (
 ),
 used as (
     insert into public.usage_hours as usage (
-        organization_id, hour, agent_id, outcome_status, model, provider, decisions, attempts, input_tokens,
+        organization_id, hour, agent_id, outcome_status, model, provider, task, decisions, attempts, input_tokens,
         output_tokens, charge_nano_usd
     )
     select
         organization_id, date_trunc('hour', opened_at, 'UTC'), agent_id, 'succeeded', 'sim-medium', 'simulated',
-        count(*), count(*), 500 * count(*), 120 * count(*), 98000 * count(*)
+        'general', count(*), count(*), 500 * count(*), 120 * count(*), 98000 * count(*)
     from decision
     group by 1, 2, 3
-    on conflict (organization_id, hour, agent_id, outcome_status, model, provider) do update set
+    on conflict (organization_id, hour, agent_id, outcome_status, model, provider, task) do update set
         decisions = usage.decisions + excluded.decisions,
         attempts = usage.attempts + excluded.attempts,
         input_tokens = usage.input_tokens + excluded.input_tokens,

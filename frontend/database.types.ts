@@ -1102,6 +1102,7 @@ export type Database = {
           provider: string;
           reasoning_tokens: number;
           saved_nano_usd: number;
+          task: string;
         };
         ComputedFields: never;
         Insert: {
@@ -1125,6 +1126,7 @@ export type Database = {
           provider?: string;
           reasoning_tokens?: number;
           saved_nano_usd?: number;
+          task: string;
         };
         Update: {
           agent_id?: string;
@@ -1147,6 +1149,7 @@ export type Database = {
           provider?: string;
           reasoning_tokens?: number;
           saved_nano_usd?: number;
+          task?: string;
         };
         Relationships: [
           {
@@ -1290,12 +1293,15 @@ export type Database = {
       quality_by: {
         Args: { since: string; until?: string };
         Returns: {
+          decisions: number;
           model: string;
           predicted: number;
           realised: number;
           realised_high: number;
           realised_low: number;
           samples: number;
+          saved_nano_usd: number;
+          share: number;
           task: string;
         }[];
       };

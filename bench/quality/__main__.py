@@ -81,11 +81,12 @@ def _predict(given: argparse.Namespace) -> int:
 
 
 def _measure(given: argparse.Namespace) -> str:
+    # Only this needs matplotlib, and whoever predicts or reads figures can do without. Where it is missing, that is told now.
+    plot = importlib.import_module("bench.quality.plot") if given.write else None
     examples, kept = read_chat()
     figures = run(read_pools(), examples, given.folds, given.seed)
-    if given.write:
-        # Only this needs matplotlib, and whoever predicts or reads figures can do without.
-        importlib.import_module("bench.quality.plot").draw(figures, PAGE.parent)
+    if plot:
+        plot.draw(figures, PAGE.parent)
     return f"{report.text(figures)}\n\n{report.chat_text(read_classifier(), kept)}"
 
 

@@ -15,6 +15,7 @@ create table public.usage_hours (
     outcome_status text not null,
     model text not null default '',
     provider text not null default '',
+    task text not null,
     decisions bigint not null,
     attempts bigint not null default 0,
     input_tokens bigint not null default 0,
@@ -29,16 +30,17 @@ create table public.usage_hours (
     baseline_decisions bigint not null default 0,
     baseline_cost_nano_usd bigint not null default 0,
     saved_nano_usd bigint not null default 0,
-    primary key (organization_id, hour, agent_id, outcome_status, model, provider)
+    primary key (organization_id, hour, agent_id, outcome_status, model, provider, task)
 )
 -- Room on the page for the next versions of its rows, which write no index then. No CHECK, which every batch would parse:
 -- gateway_invariants() holds the counters against the record.
 with (fillfactor = 50);
 
 comment on table public.usage_hours is
-'What the completed decisions that were opened in a UTC hour used, by agent, outcome, and the model that answered.';
+'What the completed decisions that were opened in a UTC hour used, by agent, outcome, task class and the model that answered.';
 comment on column public.usage_hours.agent_id is 'No foreign key: usage outlives the record, and the agent may be deleted then.';
 comment on column public.usage_hours.model is 'Of the attempt that the decision names; empty, as the provider, where none was made.';
+comment on column public.usage_hours.task is 'The most probable task class.';
 comment on column public.usage_hours.attempts is 'All that were made, also those that failed before another answered.';
 comment on column public.usage_hours.input_tokens is 'Of the attempts that decisions name: the tokens that the charge is for.';
 comment on column public.usage_hours.dearest_decisions is

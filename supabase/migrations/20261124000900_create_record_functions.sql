@@ -194,7 +194,8 @@ create view private.decision_usage as
 select
     decision.id, decision.organization_id, decision.opened_at, (
         decision.organization_id, date_trunc('hour', decision.opened_at, 'UTC'), decision.agent_id, decision.outcome_status,
-        coalesce(linked.model, ''), coalesce(linked.provider, ''), 1, tried.attempts, coalesce(linked.input_tokens, 0),
+        coalesce(linked.model, ''), coalesce(linked.provider, ''), decision.task, 1, tried.attempts,
+        coalesce(linked.input_tokens, 0),
         coalesce(linked.cache_read_tokens, 0), coalesce(linked.cache_write_tokens, 0),
         coalesce(linked.cache_write_1h_tokens, 0), coalesce(linked.output_tokens, 0), coalesce(linked.reasoning_tokens, 0),
         decision.charge_nano_usd, num_nonnulls(decision.dearest_cost_nano_usd), coalesce(decision.dearest_cost_nano_usd, 0),
@@ -217,15 +218,15 @@ language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 begin
     insert into public.usage_hours as usage
     select
-        item.organization_id, item.hour, item.agent_id, item.outcome_status, item.model, item.provider,
+        item.organization_id, item.hour, item.agent_id, item.outcome_status, item.model, item.provider, item.task,
         times * sum(item.decisions), times * sum(item.attempts), times * sum(item.input_tokens),
         times * sum(item.cache_read_tokens), times * sum(item.cache_write_tokens),
         times * sum(item.cache_write_1h_tokens), times * sum(item.output_tokens), times * sum(item.reasoning_tokens),
         times * sum(item.charge_nano_usd), times * sum(item.dearest_decisions), times * sum(item.dearest_cost_nano_usd),
         times * sum(item.baseline_decisions), times * sum(item.baseline_cost_nano_usd), times * sum(item.saved_nano_usd)
     from unnest(used) as item
-    group by item.organization_id, item.hour, item.agent_id, item.outcome_status, item.model, item.provider
-    on conflict (organization_id, hour, agent_id, outcome_status, model, provider) do update set
+    group by item.organization_id, item.hour, item.agent_id, item.outcome_status, item.model, item.provider, item.task
+    on conflict (organization_id, hour, agent_id, outcome_status, model, provider, task) do update set
         decisions = usage.decisions + excluded.decisions,
         attempts = usage.attempts + excluded.attempts,
         input_tokens = usage.input_tokens + excluded.input_tokens,
@@ -303,7 +304,8 @@ begin
         returning
             decision.id, decision.organization_id, decision.agent_id, decision.opened_at, decision.outcome_status,
             decision.reserved_nano_usd, decision.charge_nano_usd, decision.operator_loss_nano_usd, decision.metered_tokens,
-            decision.dearest_cost_nano_usd, decision.baseline_cost_nano_usd, made.model, made.provider, made.used
+            decision.dearest_cost_nano_usd, decision.baseline_cost_nano_usd, decision.task, made.model, made.provider,
+            made.used
     ),
 
     entries as (
@@ -331,7 +333,7 @@ begin
         -- As private.decision_usage has it, which would look all of this up again: 24 us a decision instead of 14.
         array_agg((
             closed.organization_id, date_trunc('hour', closed.opened_at, 'UTC'), closed.agent_id, closed.outcome_status,
-            coalesce(closed.model, ''), coalesce(closed.provider, ''), 1, tried.attempts,
+            coalesce(closed.model, ''), coalesce(closed.provider, ''), closed.task, 1, tried.attempts,
             coalesce((closed.used).input, 0), coalesce((closed.used).cache_read, 0), coalesce((closed.used).cache_write, 0),
             coalesce((closed.used).cache_write_1h, 0), coalesce((closed.used).output, 0),
             coalesce((closed.used).reasoning, 0), closed.charge_nano_usd,

@@ -372,8 +372,8 @@ begin
             union all
             select
                 (counted.used).organization_id, (counted.used).hour, (counted.used).agent_id,
-                (counted.used).outcome_status, (counted.used).model, (counted.used).provider, -(counted.used).decisions,
-                -(counted.used).attempts, -(counted.used).input_tokens, -(counted.used).cache_read_tokens,
+                (counted.used).outcome_status, (counted.used).model, (counted.used).provider, (counted.used).task,
+                -(counted.used).decisions, -(counted.used).attempts, -(counted.used).input_tokens, -(counted.used).cache_read_tokens,
                 -(counted.used).cache_write_tokens, -(counted.used).cache_write_1h_tokens, -(counted.used).output_tokens,
                 -(counted.used).reasoning_tokens, -(counted.used).charge_nano_usd, -(counted.used).dearest_decisions,
                 -(counted.used).dearest_cost_nano_usd, -(counted.used).baseline_decisions,
@@ -382,7 +382,8 @@ begin
             where counted.opened_at >= first_hour and (of_organization is null or counted.organization_id = of_organization)
         ) as excess
         group by
-            excess.organization_id, excess.hour, excess.agent_id, excess.outcome_status, excess.model, excess.provider
+            excess.organization_id, excess.hour, excess.agent_id, excess.outcome_status, excess.model, excess.provider,
+            excess.task
         having (
             sum(excess.decisions), sum(excess.attempts), sum(excess.input_tokens), sum(excess.cache_read_tokens),
             sum(excess.cache_write_tokens), sum(excess.cache_write_1h_tokens), sum(excess.output_tokens),

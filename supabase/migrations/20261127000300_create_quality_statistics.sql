@@ -1,7 +1,7 @@
 -- What feedback says of the predictions: for tenants their own, for the operator which predictions are no longer true.
 --
 -- They run with the rights of who asks, so that row level security decides whose feedback it is: a member's its organization's,
--- service_role's all. What several sources say of one answer is one sample: their mean. The share of traffic and the money are those of `usage_by`.
+-- service_role's all. What several sources say of one answer is one sample: their mean. Traffic and money are those of `usage_hours`.
 --
 -- Locks nothing that exists.
 set lock_timeout = '4s';
@@ -14,8 +14,8 @@ set role clearfloor_writer;
 -- https://en.wikipedia.org/wiki/Binomial_proportion_confidence_interval#Wilson_score_interval
 create function public.quality_by(since timestamptz, until timestamptz default now())
 returns table (
-    model text, task text, samples bigint, realised double precision, realised_low double precision,
-    realised_high double precision, predicted double precision
+    model text, task text, decisions bigint, share double precision, saved_nano_usd bigint, samples bigint,
+    realised double precision, realised_low double precision, realised_high double precision, predicted double precision
 )
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
 declare
@@ -28,7 +28,9 @@ begin
     end if;
     return query
         select
-            rated.model, rated.task, rated.samples, rated.mean,
+            coalesce(used.model, rated.model), coalesce(used.task, rated.task), coalesce(used.decisions, 0),
+            coalesce(used.decisions / sum(used.decisions) over (), 0)::double precision, used.saved_nano_usd,
+            coalesce(rated.samples, 0), rated.mean,
             (rated.mean + z_squared / (2 * rated.samples) - spread.half_width) / (1 + z_squared / rated.samples),
             (rated.mean + z_squared / (2 * rated.samples) + spread.half_width) / (1 + z_squared / rated.samples),
             rated.predicted
@@ -43,18 +45,28 @@ begin
             ) as given
             group by given.model, given.task
         ) as rated
+        full join (
+            select
+                counted.model, counted.task, sum(counted.decisions)::bigint as decisions,
+                sum(counted.saved_nano_usd) filter (where counted.baseline_decisions > 0)::bigint as saved_nano_usd
+            from public.usage_hours as counted
+            where counted.hour >= quality_by.since and counted.hour < quality_by.until and counted.model <> ''
+                and counted.decisions > 0
+            group by counted.model, counted.task
+        ) as used on used.model = rated.model and used.task = rated.task
         cross join lateral (
             select sqrt(
                 z_squared * (rated.mean * (1 - rated.mean) + z_squared / (4 * rated.samples)) / rated.samples
             ) as half_width
         ) as spread
-        order by rated.model, rated.task;
+        order by 1, 2;
 end
 $$;
 
 comment on function public.quality_by is
-'Feedback given from `since` until just before `until`, by model and task class, for whoever may see it: how many answers, their mean '
-'with its 90 % interval, and the mean of what was predicted where something was.';
+'By model and task class, for whoever may see it. What was opened in the UTC hours that begin from `since` until just before `until`: how '
+'many decisions a model carried out, their share, and what was saved against the baseline, null where none is known. Feedback given in '
+'that time: of how many answers, their mean with its 90 % interval, and the mean of what was predicted where something was.';
 
 create function public.quality_by_floor(since timestamptz, until timestamptz default now())
 returns table (floor_from numeric, samples bigint, predicted double precision, realised double precision)

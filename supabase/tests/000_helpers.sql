@@ -120,8 +120,9 @@ begin
         values (clearfloor_tests.id(name || ' limit'), clearfloor_tests.id(name), 1);
         insert into public.ledger_entries (id, organization_id, kind, debit_account, credit_account, amount_nano_usd)
         values (clearfloor_tests.id(name || ' entry'), clearfloor_tests.id(name), 'top_up', 'funding', 'wallet', 1);
-        insert into public.usage_hours (organization_id, hour, agent_id, outcome_status, decisions)
-        values (clearfloor_tests.id(name), date_trunc('hour', now()), clearfloor_tests.id(name || ' agent'), 'succeeded', 1);
+        insert into public.usage_hours (organization_id, hour, agent_id, outcome_status, task, decisions) values (
+            clearfloor_tests.id(name), date_trunc('hour', now()), clearfloor_tests.id(name || ' agent'), 'succeeded', 'general', 1
+        );
         insert into public.idempotency_keys
         values (clearfloor_tests.id(name || ' agent'), 'key', clearfloor_tests.id(name), sha256('body'), clearfloor_tests.id(name || ' decision'), now());
         insert into public.stored_answers values (clearfloor_tests.id(name || ' decision'), clearfloor_tests.id(name), 'sealed', now());

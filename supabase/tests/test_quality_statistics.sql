@@ -1,6 +1,6 @@
 -- What feedback says of the predictions: to tenants of their own, by model, class and floor; to the operator where it drifts.
 begin;
-select plan(31);
+select plan(32);
 call clearfloor_tests.create_world();
 -- Other feedback is out of the way: what is looked at is of a year of its own.
 create function pg_temp.rate(
@@ -15,6 +15,17 @@ create function pg_temp.rate(
         score, clearfloor_tests.id(organization || ' key'), moment
     from generate_series(1, copies)
 $$;
+create function pg_temp.carry_out(
+    hour timestamptz, decisions bigint, task text default 'code', saved bigint default 0, baselines bigint default 0,
+    model text default 'pgtap', organization text default 'acme'
+) returns void language sql as $$
+    insert into public.usage_hours (
+        organization_id, hour, agent_id, outcome_status, model, task, decisions, saved_nano_usd, baseline_decisions
+    ) values (
+        clearfloor_tests.id(organization), hour, clearfloor_tests.id(organization || ' agent'), 'succeeded', model, task, decisions,
+        saved, baselines
+    )
+$$;
 do $$
 begin
     perform pg_temp.rate(1, 0.8, '2025-03-01 00:00+00', copies => 6);
@@ -23,12 +34,19 @@ begin
     perform pg_temp.rate(0, 0.8, '2025-03-02 00:00+00');
     perform pg_temp.rate(1, 0.9, '2025-03-01 00:00+00', floor => null, model => 'pinned');
     perform pg_temp.rate(0, 0.9, '2025-03-01 00:00+00', organization => 'zenith');
+    perform pg_temp.carry_out('2025-03-01 00:00+00', 5, saved => 70, baselines => 2);
+    perform pg_temp.carry_out('2025-03-01 23:00+00', 1, saved => -10, baselines => 1);
+    perform pg_temp.carry_out('2025-03-01 23:00+00', 2, task => 'law');
+    perform pg_temp.carry_out('2025-03-01 23:00+00', 4, model => '');
+    perform pg_temp.carry_out('2025-03-01 23:00+00', 0, model => 'taken off again');
+    perform pg_temp.carry_out('2025-03-02 00:00+00', 8);
+    perform pg_temp.carry_out('2025-03-01 00:00+00', 2, organization => 'zenith');
 end
 $$;
 
 create function pg_temp.first_of_march() returns setof text language sql as $$
     select concat_ws(
-        ' ', model, task, samples, round(realised::numeric, 4), round(realised_low::numeric, 4), round(realised_high::numeric, 4),
+        ' ', model, task, decisions, round(share::numeric, 4), coalesce(saved_nano_usd::text, '-'), samples, round(realised::numeric, 4), round(realised_low::numeric, 4), round(realised_high::numeric, 4),
         round(predicted::numeric, 4)
     )
     from public.quality_by('2025-03-01 00:00+00', '2025-03-02 00:00+00')
@@ -45,15 +63,18 @@ from pg_proc where pronamespace = 'public'::regnamespace and proname ~ '^quality
 do $$ begin call clearfloor_tests.authenticate_as('member of acme'); end $$;
 select results_eq(
     'select pg_temp.first_of_march()',
-    array['pgtap code 10 0.6500 0.3957 0.8405 0.7333', 'pinned code 1 1.0000 0.2699 1.0000 0.9000'],
-    'a member reads its organization''s: the mean, its interval, and what was predicted where something was'
+    array[
+        'pgtap code 6 0.7500 60 10 0.6500 0.3957 0.8405 0.7333', 'pgtap law 2 0.2500 - 0',
+        'pinned code 0 0.0000 - 1 1.0000 0.2699 1.0000 0.9000'
+    ],
+    'a member reads its organization''s: traffic, its share, what it saved, the mean, its interval, and what was predicted'
 );
 select results_eq(
     'select pg_temp.floors()', array['0.7 6 0.8000 1.0000'], 'and by floor, what was predicted to clear it'
 );
 do $$ begin call clearfloor_tests.authenticate_as('member of zenith'); end $$;
 select results_eq(
-    'select pg_temp.first_of_march()', array['pgtap code 1 0.0000 0.0000 0.7301 0.9000'], 'another organization''s member its own'
+    'select pg_temp.first_of_march()', array['pgtap code 2 1.0000 - 1 0.0000 0.0000 0.7301 0.9000'], 'another organization''s member its own'
 );
 select results_eq('select pg_temp.floors()', array['0.7 1 0.9000 0.0000'], 'likewise');
 do $$ begin call clearfloor_tests.authenticate_as('user of no organization'); end $$;
@@ -64,7 +85,10 @@ select is_empty('select pg_temp.floors()', 'by floor neither');
 do $$ begin call clearfloor_tests.authenticate_as('service_role'); end $$;
 select results_eq(
     'select pg_temp.first_of_march()',
-    array['pgtap code 11 0.5909 0.3538 0.7921 0.7500', 'pinned code 1 1.0000 0.2699 1.0000 0.9000'],
+    array[
+        'pgtap code 8 0.8000 60 11 0.5909 0.3538 0.7921 0.7500', 'pgtap law 2 0.2000 - 0',
+        'pinned code 0 0.0000 - 1 1.0000 0.2699 1.0000 0.9000'
+    ],
     'the backend reads that of all'
 );
 
@@ -155,9 +179,12 @@ do $$
 begin
     perform pg_temp.rate(1, 0.8, '2020-01-01'::timestamptz + number * interval '1 hour', organization => organization)
     from generate_series(1, 5000) as number cross join unnest(array['acme', 'zenith']) as organization;
+    perform pg_temp.carry_out('2020-01-01'::timestamptz + number * interval '1 hour', 1, organization => organization)
+    from generate_series(1, 5000) as number cross join unnest(array['acme', 'zenith']) as organization;
 end
 $$;
 analyze public.feedback;
+analyze public.usage_hours;
 create function pg_temp.plan_of(name text) returns setof text language plpgsql as $$
 declare
     query text := (
@@ -181,6 +208,13 @@ select isnt_empty(
     format('%s reads by the claim, worked out beforehand, and the range', name)
 )
 from unnest(array['quality_by', 'quality_by_floor']) as name;
+select isnt_empty(
+    $$
+        select line from pg_temp.plan_of('quality_by') as line
+        where line ~ 'Index Cond: .*organization_id = (\(InitPlan \d+\)\.col1|\$\d+).*hour >=.*hour <'
+    $$,
+    'the hours of usage as well'
+);
 select is_empty(
     format(
         $$

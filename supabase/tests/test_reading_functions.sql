@@ -11,11 +11,11 @@ insert into clearfloor_tests.users (name, claims) values
 -- know a baseline.
 create function pg_temp.count(
     hour timestamptz, decisions bigint, attempts bigint, organization text default 'acme', status text default 'succeeded',
-    known bigint default 0, baseline bigint default 0
+    known bigint default 0, baseline bigint default 0, task text default 'law'
 ) returns void language sql as $$
     insert into public.usage_hours values (
         clearfloor_tests.id(organization), hour, clearfloor_tests.id(organization || ' agent'), status,
-        case when attempts > 0 then 'pgtap' else '' end, case when attempts > 0 then 'pgtap' else '' end, decisions, attempts,
+        case when attempts > 0 then 'pgtap' else '' end, case when attempts > 0 then 'pgtap' else '' end, task, decisions, attempts,
         decisions * 1, decisions * 2, decisions * 3, decisions * 4, decisions * 5, decisions * 6,
         case when attempts > 0 then decisions * 10 else 0 end, known, baseline * 2, known, baseline, baseline - known * 10
     )
