@@ -5,8 +5,6 @@ select plan(81);
 call clearfloor_tests.create_organizations();
 call clearfloor_tests.create_catalogue();
 
-create function pg_temp.id(name text) returns uuid language sql immutable return clearfloor_tests.id(name);
-
 create function pg_temp.insert_decision(
     name text, rule text default 'cheapest_clearing_floor', status text default null, inference uuid default null,
     requested text default 'cheapest_clearing_floor', agent text default 'acme agent'
@@ -15,8 +13,8 @@ create function pg_temp.insert_decision(
         id, organization_id, agent_id, lease_expires_at, requested_model, requested_rule, decision_rule, outcome_status,
         inference_id, task, stream, catalogue_version, routing_request, candidates, completed_at, charge_nano_usd
     ) values (
-        pg_temp.id(name), pg_temp.id('acme'), pg_temp.id(agent), now(), 'auto', requested, rule, status,
-        inference, 'general', false, -1, '{}', '[]', case when status is not null then now() end,
+        clearfloor_tests.id(name), clearfloor_tests.id('acme'), clearfloor_tests.id(agent), now(), 'auto', requested, rule,
+        status, inference, 'general', false, -1, '{}', '[]', case when status is not null then now() end,
         case when status is not null then 0 end
     )
 $$;
@@ -27,17 +25,17 @@ create function pg_temp.insert_attempt(
     insert into public.inferences (
         id, organization_id, routing_outcome_id, attempt_number, candidate_id, provider, model, price_id, bound_nano_usd
     ) values (
-        pg_temp.id(coalesce(name, decision || ' attempt')), pg_temp.id(organization), pg_temp.id(decision), number,
-        pg_temp.id('candidate'), 'pgtap', 'pgtap', pg_temp.id('price'), 0
+        clearfloor_tests.id(coalesce(name, decision || ' attempt')), clearfloor_tests.id(organization),
+        clearfloor_tests.id(decision), number, clearfloor_tests.id('candidate'), 'pgtap', 'pgtap', clearfloor_tests.id('price'), 0
     )
 $$;
 
 create function pg_temp.complete(name text, rule text, status text, inference text default null) returns void
 language sql as $$
     update public.routing_outcomes
-    set decision_rule = rule, outcome_status = status, inference_id = pg_temp.id(inference),
+    set decision_rule = rule, outcome_status = status, inference_id = clearfloor_tests.id(inference),
         completed_at = now(), charge_nano_usd = 0
-    where id = pg_temp.id(name)
+    where id = clearfloor_tests.id(name)
 $$;
 
 create function pg_temp.refused_by_check(statement text, relation text, name text, description text) returns text
@@ -104,7 +102,7 @@ select pg_temp.refused_by_check(
     'a decision that chose a model cannot be completed without an inference, though it has an attempt'
 );
 select pg_temp.refused_by_check(
-    $$update public.routing_outcomes set inference_id = null where id = pg_temp.id('open')$$,
+    $$update public.routing_outcomes set inference_id = null where id = clearfloor_tests.id('open')$$,
     'routing_outcomes', 'outcome_requires_inference_when_model_chosen', 'a completed decision cannot lose its inference'
 );
 
@@ -175,7 +173,7 @@ select pg_temp.refused_by_check(
 -- Outcome, time and charge come together.
 select lives_ok($$select pg_temp.insert_decision('whole')$$, 'an open decision has neither outcome, time nor charge');
 select pg_temp.refused_by_check(
-    format('update public.routing_outcomes set %s where id = pg_temp.id(''whole'')', change),
+    format('update public.routing_outcomes set %s where id = clearfloor_tests.id(''whole'')', change),
     'routing_outcomes', 'routing_outcomes_completed_together_check', description
 )
 from (values
@@ -187,7 +185,7 @@ from (values
     )
 ) as part (change, description);
 select pg_temp.refused_by_check(
-    $$update public.routing_outcomes set charge_nano_usd = 1 where id = pg_temp.id('refused')$$,
+    $$update public.routing_outcomes set charge_nano_usd = 1 where id = clearfloor_tests.id('refused')$$,
     'routing_outcomes', 'routing_outcomes_charge_check', 'nobody is charged more than was reserved'
 );
 
@@ -212,7 +210,7 @@ select pg_temp.refused_by_key(
     'routing_outcomes', 'routing_outcomes_agent_fkey', 'a decision cannot be made by the agent of another organization'
 );
 select throws_ok(
-    $$update public.inferences set routing_outcome_id = null where id = pg_temp.id('other attempt')$$, '23502',
+    $$update public.inferences set routing_outcome_id = null where id = clearfloor_tests.id('other attempt')$$, '23502',
     'null value in column "routing_outcome_id" of relation "inferences" violates not-null constraint',
     'an attempt without a decision is refused'
 );
@@ -221,26 +219,26 @@ select throws_ok(
     'duplicate key value violates unique constraint "inferences_attempt_key"', 'a decision has one attempt of each number'
 );
 select throws_ok(
-    $$delete from public.inferences where id = pg_temp.id('open attempt')$$, '23503', null,
+    $$delete from public.inferences where id = clearfloor_tests.id('open attempt')$$, '23503', null,
     'the inference that a decision names cannot be removed'
 );
 
 -- What an attempt was bound by stays as it was.
 select throws_ok(
-    $$update public.prices set source = 'another' where id = pg_temp.id('price')$$, '23001',
+    $$update public.prices set source = 'another' where id = clearfloor_tests.id('price')$$, '23001',
     'A row of prices is never changed or deleted; nothing was.', 'a price is never changed, whoever tries'
 );
 select throws_ok(
-    $$delete from public.prices where id = pg_temp.id('price')$$, '23001',
+    $$delete from public.prices where id = clearfloor_tests.id('price')$$, '23001',
     'A row of prices is never changed or deleted; nothing was.', 'a price is never deleted: attempts name it'
 );
 select throws_ok(
-    $$delete from public.candidates where id = pg_temp.id('candidate')$$, '23503', null,
+    $$delete from public.candidates where id = clearfloor_tests.id('candidate')$$, '23503', null,
     'a candidate that has a price, as that of every attempt has, is never deleted'
 );
 select pg_temp.refused_by_check(
     format(
-        'insert into public.prices values (gen_random_uuid(), pg_temp.id(''candidate''), now() - interval ''1 day'', '
+        'insert into public.prices values (gen_random_uuid(), clearfloor_tests.id(''candidate''), now() - interval ''1 day'', '
         || 'array[%s]::public.price_tier[], ''pgtap'')', tiers
     ),
     'prices', 'prices_tiers_check', description
@@ -258,7 +256,7 @@ from (values
 
 -- What a picture, a file or a sound may cost is known before one is sent.
 select pg_temp.refused_by_check(
-    format('update public.candidates set %s where id = pg_temp.id(''candidate'')', change),
+    format('update public.candidates set %s where id = clearfloor_tests.id(''candidate'')', change),
     'candidates', 'candidates_media_have_bounds_check', description
 )
 from (values
@@ -270,7 +268,8 @@ from (values
 
 -- An attempt is finished as a whole.
 select pg_temp.refused_by_check(
-    format('update public.inferences set %s where id = pg_temp.id(''other attempt'')', change), 'inferences', name, description
+    format('update public.inferences set %s where id = clearfloor_tests.id(''other attempt'')', change),
+    'inferences', name, description
 )
 from (values
     ('status = ''failed''', 'inferences_finished_together_check', 'a finished attempt has a time'),
