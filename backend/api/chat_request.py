@@ -28,6 +28,8 @@ _MOST_CHOICES = 128
 _MOST_OUTPUT_TOKENS = 10_000_000
 _MOST_MODELS = 200
 _MOST_FIELDS = 100
+# Names of fields are recorded, since providers refuse some; what a caller writes is not, so that no name may be a text.
+_FIELD_NAME = re.compile(r"[!-~]{1,64}")
 # Each becomes an object of some hundred bytes here: 12 MB of `{},{}` took 600 MB.
 _MOST_OBJECTS = 500_000
 _FLOOR = re.compile(r"(?:0(?:\.[0-9]{1,15})?|1(?:\.0{1,15})?)")
@@ -144,6 +146,10 @@ def read_chat_request(content: bytes) -> tuple[ChatRequest, Fields]:
     fields = decode_body(_FIELDS.decode, content)
     if len(fields) > _MOST_FIELDS:
         raise InvalidRequestError(f"The body has more than {_MOST_FIELDS} fields.")
+    if not all(_FIELD_NAME.fullmatch(name) for name in fields):
+        raise InvalidRequestError(
+            "The name of a field is not 1 to 64 printable ASCII characters without blanks."
+        )
     if chat.max_tokens and chat.max_completion_tokens and chat.max_tokens != chat.max_completion_tokens:
         raise InvalidRequestError(
             "`max_tokens` and `max_completion_tokens` differ: name one.", param="max_tokens"

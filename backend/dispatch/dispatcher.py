@@ -308,4 +308,6 @@ def _may_go_on(order: Order, failed: Attempt) -> bool:
     """Tell whether another candidate may be tried: always after one that was not even called."""
     if not failed.http_calls:
         return True
-    return order.may_fail_over and failed.error is not None and failed.error.fails_over
+    # One that is explored may refuse what those that clear the floor would take.
+    is_explored = order.ranking.explores and failed.scored is order.ranking.eligible[0]
+    return order.may_fail_over and failed.error is not None and (failed.error.fails_over or is_explored)

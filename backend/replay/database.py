@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -27,6 +28,7 @@ _PAGE = """
     limit %(most)s
 """
 _ONE = "select id, catalogue_version, routing_request, candidates from public.routing_outcomes where id = %s"
+_KEPT_CATALOGUES = 20
 _SNAPSHOT = "select content from public.catalogue_snapshots where version = %s"
 _CURRENT = "select private.current_catalogue()"
 _RATES = "select id, prior_strength, content from public.rate_snapshots where id = %s"
@@ -62,11 +64,14 @@ def read_current_catalogue(connection: psycopg.Connection) -> Catalogue:
 
 
 class Snapshots:
-    """The catalogues of recorded decisions with the rates that each knew, each read once."""
+    """The catalogues of recorded decisions with the rates that each knew; the last so many are kept.
+
+    Decisions are asked in the order of their making, and those next to each other mostly knew the same.
+    """
 
     def __init__(self, connection: psycopg.Connection) -> None:
         self._connection = connection
-        self._read: dict[tuple[int, int | None], Catalogue] = {}
+        self._read = lru_cache(_KEPT_CATALOGUES)(self._read_once)
 
     def with_rates(self, rates_id: int) -> CatalogueOf:
         """Return what gives a decision its own catalogue with another snapshot of the rates.
@@ -74,10 +79,9 @@ class Snapshots:
         Raises:
             NotRecomputableError: there is no such snapshot.
         """
-        rates = _rates(self._connection.execute(_RATES, [rates_id]))
-        if rates.id is None:
+        if _rates(self._connection.execute(_RATES, [rates_id])).id is None:
             raise NotRecomputableError(f"there are no rates {rates_id}.")
-        return lambda decision: self.of(decision).with_rates(rates)
+        return lambda decision: self._read(decision.catalogue_version, rates_id)
 
     def of(self, decision: Decision) -> Catalogue:
         """Return the catalogue by which a decision was made.
@@ -85,14 +89,13 @@ class Snapshots:
         Raises:
             NotRecomputableError: it is of another version than this one.
         """
-        version, rates_id = decision.catalogue_version, decision.request.get("rate_snapshot")
-        if (version, rates_id) not in self._read:
-            rates = _rates(self._connection.execute(_RATES, [rates_id]))
-            if rates.id != rates_id:
-                raise NotRecomputableError(f"its rates, snapshot {rates_id}, are not there")
-            content = _content(self._connection.execute(_SNAPSHOT, [version]))
-            self._read[version, rates_id] = read_catalogue(version, content, rates)
-        return self._read[version, rates_id]
+        return self._read(decision.catalogue_version, decision.request.get("rate_snapshot"))
+
+    def _read_once(self, version: int, rates_id: int | None) -> Catalogue:
+        rates = _rates(self._connection.execute(_RATES, [rates_id]))
+        if rates.id != rates_id:
+            raise NotRecomputableError(f"its rates, snapshot {rates_id}, are not there")
+        return read_catalogue(version, _content(self._connection.execute(_SNAPSHOT, [version])), rates)
 
 
 def _rates(rows: psycopg.Cursor[Any]) -> RateSnapshot:

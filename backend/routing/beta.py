@@ -1,7 +1,7 @@
 """Quantiles of the Beta distribution, in the standard library alone.
 
 The distribution function by its continued fraction (NIST Digital Library of Mathematical Functions, 8.17.22), its inverse by
-Newton's method. Exact to about 1e-10; some 50 us each, paid when rates are read, not with a request.
+Newton's method. Exact to about 1e-9; some 50 us each, paid when rates are read, not with a request.
 """
 
 import math

@@ -8,7 +8,7 @@ from typing import Any, Self
 from uuid import UUID
 
 from backend.routing.kinds import known_of
-from backend.routing.quality import GENERAL_TASK, Estimate, Published, mixed, model_estimates, weighted_mean
+from backend.routing.quality import Estimate, Published, expected, model_estimates, weighted_mean
 from backend.routing.rate_snapshot import NO_RATES, RateSnapshot
 from backend.routing.request import Posterior
 
@@ -122,12 +122,7 @@ class Candidate:
 
     def estimate(self, classes: Posterior) -> Estimate | None:
         """Return the expected quality of a request that may be in these classes; None: nothing is known of the model."""
-        general = self.estimates.get(GENERAL_TASK)
-        if general is None:
-            return None
-        return mixed(
-            [(known_of(self.estimates, task, general), probability) for task, probability in classes]
-        )
+        return expected(self.estimates, classes)
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Self:

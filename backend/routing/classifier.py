@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Final, Self
 from zlib import crc32
@@ -62,7 +62,7 @@ class Classifier:
 
     Attributes:
         classes: names of the classes, in the order of the columns.
-        classes_with_kinds: those that have kinds, which a text can be asked for.
+        classes_with_kinds: those that have kinds, which texts can be asked for.
         digest: SHA-256 of the file it was read from, in hexadecimal.
     """
 
@@ -99,29 +99,24 @@ class Classifier:
             raise WeightsError("this file of weights is not whole: copy it again, or train it again")
         return cls(header, body, hashlib.sha256(content).hexdigest())
 
-    def posterior(self, texts: Sequence[str], within: str | None = None) -> dict[str, float]:
+    def posterior(self, texts: Sequence[str]) -> dict[str, float]:
         """Return the probability of each class worth naming, most probable first; they sum to 1.
 
-        What no class is likely enough to get goes to ``REST``, or to ``within``; all of it, if the text says nothing of its
-        class.
+        What no class is likely enough to get goes to ``REST``; all of it, if the text says nothing of its class.
 
         Args:
             texts: those of a request's messages, in order.
-            within: the class that they are known to be of, if it is known: one with kinds, which are told apart.
         """
         found = tokens(excerpt(texts))
         words = hashes(found)
-        rest = within or REST
         if not self._knows(found, words):
-            return {rest: 1.0}
+            return {REST: 1.0}
         parts = {
             name: int(probability * _PARTS)
-            for name, probability in self._probabilities(buckets(words), within).items()
+            for name, probability in self._probabilities(buckets(words)).items()
             if probability >= LEAST_PROBABILITY
         }
-        parts[rest] = parts.get(rest, 0) + _PARTS - sum(parts.values())
-        ordered = sorted(parts, key=lambda name: (-parts[name], name))
-        return {name: parts[name] / _PARTS for name in ordered if parts[name]}
+        return _in_order(parts, REST)
 
     def _knows(self, found: Sequence[str], words: Sequence[int]) -> bool:
         are_known = [
@@ -133,7 +128,7 @@ class Classifier:
         place, bit = divmod(word % WORD_BUCKETS, _BITS_PER_BYTE)
         return self._known[place] >> (_BITS_PER_BYTE - 1 - bit) & 1
 
-    def _probabilities(self, found: Collection[int], within: str | None) -> dict[str, float]:
+    def _probabilities(self, found: Collection[int]) -> dict[str, float]:
         rows = self._rows
         lanes = sum([rows[bucket] for bucket in found])
         offset = _OFFSET * len(found)
@@ -143,7 +138,6 @@ class Classifier:
         logits = {
             name: total * unit / length + bias
             for name, total, unit, bias in zip(self.classes, sums, self._units, self._biases, strict=True)
-            if within is None or class_of(name) == within
         }
         most = max(logits.values())
         odds = {name: math.exp(logit - most) for name, logit in logits.items()}
@@ -151,17 +145,27 @@ class Classifier:
         return {name: part / total for name, part in odds.items()}
 
 
-def as_code(posterior: Mapping[str, float]) -> dict[str, float]:
-    """Return the probabilities of a text that has code in it, as a rule has found: all go to the classes of code.
+def of_class(task: str, posterior: Mapping[str, float]) -> dict[str, float]:
+    """Return the probabilities of a text that is known to be of a class: its kinds keep theirs, the class has the rest."""
+    return _kept(posterior, task, lambda name: class_of(name) == task)
 
-    ``code`` gets what the others had; its kinds keep their own, and so does ``code_reading``, which asks what code does.
+
+def as_code(posterior: Mapping[str, float]) -> dict[str, float]:
+    """Return the probabilities of a text that has code in it, as a rule has found.
+
+    It is of ``code`` or one of its kinds, or of ``code_reading``, which asks what code does.
     """
-    parts = {
-        name: round(probability * _PARTS)
-        for name, probability in posterior.items()
-        if name == _CODE_READING or class_of(name) == CODE
-    }
-    parts[CODE] = parts.get(CODE, 0) + _PARTS - sum(parts.values())
+    return _kept(posterior, CODE, lambda name: class_of(name) == CODE or name == _CODE_READING)
+
+
+def _kept(posterior: Mapping[str, float], rest: str, is_kept: Callable[[str], bool]) -> dict[str, float]:
+    parts = {name: round(p * _PARTS) for name, p in posterior.items() if is_kept(name)}
+    return _in_order(parts, rest)
+
+
+def _in_order(parts: dict[str, int], rest: str) -> dict[str, float]:
+    """Return whole ten-thousandths as probabilities, most probable first, after ``rest`` has got what is left of 1."""
+    parts[rest] = parts.get(rest, 0) + _PARTS - sum(parts.values())
     ordered = sorted(parts, key=lambda name: (-parts[name], name))
     return {name: parts[name] / _PARTS for name in ordered if parts[name]}
 

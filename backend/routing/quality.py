@@ -64,6 +64,14 @@ def mixed(parts: Sequence[tuple[Estimate, float]]) -> Estimate:
     )
 
 
+def expected(estimates: Mapping[str, Estimate], classes: Sequence[tuple[str, float]]) -> Estimate | None:
+    """Return what is expected of a model at a request that may be in these classes; None: nothing is known of the model."""
+    general = estimates.get(GENERAL_TASK)
+    if general is None:
+        return None
+    return mixed([(known_of(estimates, task, general), probability) for task, probability in classes])
+
+
 def weighted_mean(parts: Sequence[tuple[float, float]]) -> float:
     """Return the mean of values by weights that sum to 1; of equal values that value, and in any order the same."""
     base = min([value for value, _ in parts])

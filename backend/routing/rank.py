@@ -131,7 +131,7 @@ def _explored(
 ) -> tuple[Scored, ...]:
     """Return whom a request that explores tries first: the cheapest that may clear, before those that are expected to.
 
-    It takes no more funds than the first of those: no request is refused because it explores.
+    It takes no more funds or tokens than the first of those: no request is refused because it explores.
     """
     if not (request.explores and request.floor is not None and clearing):
         return ()
@@ -143,6 +143,7 @@ def _explored(
         and s.quality_at_best >= request.floor
         and s.expected_cost_nano_usd < usual.expected_cost_nano_usd
         and s.bound_nano_usd <= usual.bound_nano_usd
+        and s.expected_input_tokens <= usual.expected_input_tokens
     )
     return tuple(islice(cheaper, 1))
 

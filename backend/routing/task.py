@@ -14,15 +14,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from backend.routing.classifier import as_code
+from backend.routing.classifier import as_code, of_class
 from backend.routing.quality import GENERAL_TASK
 from backend.routing.request import Posterior
 
 LONG_CONTEXT_BYTES = 100_000
 RULE_TASKS = frozenset({"tool_use", "long_context", "code", "chat", GENERAL_TASK})
-# Within a line: `\s` would run over the ends of empty ones, and over all of them again from each (27 s for 48,000).
+# Within a line: `\s` would run over the ends of empty ones, and over all of them again from each (27 s for 48,000). And no two
+# parts next to each other that take the same marks: they would share out a run of blanks in every way there is.
 CODE = re.compile(
-    r"```|^[ \t]*(?:def \w+\(|class \w+[ \t]*[({:]|import [\w.]+[ \t]*;?[ \t]*$|from [\w.]+ import |function \w*\("
+    r"```|^[ \t]*(?:def \w+\(|class \w+[ \t]*[({:]|import [\w.]+[ \t]*(?:;[ \t]*)?$|from [\w.]+ import |function \w*\("
     r"|const \w+ ?=|#include|SELECT |public (?:static|class|void|final) )",
     re.MULTILINE,
 )
@@ -31,7 +32,7 @@ CODE = re.compile(
 class TaskClassifier(Protocol):
     """What tells classes of texts apart.
 
-    ``digest`` stands for its weights, ``classes`` are the names it knows, ``classes_with_kinds`` those that it can look into.
+    ``digest`` stands for its weights, ``classes`` are the names it knows, ``classes_with_kinds`` those of which it knows kinds.
     """
 
     @property
@@ -41,7 +42,7 @@ class TaskClassifier(Protocol):
     @property
     def classes_with_kinds(self) -> frozenset[str]: ...  # noqa: D102
 
-    def posterior(self, texts: Sequence[str], within: str | None = None) -> Mapping[str, float]:
+    def posterior(self, texts: Sequence[str]) -> Mapping[str, float]:
         """Return the classes that are probable, the most probable first, with probabilities that sum to 1."""
 
 
@@ -71,7 +72,7 @@ class Tasks:
         """Return the class that a caller names; of one that has kinds, those that these texts may be."""
         if self.classifier is None or task not in self.classifier.classes_with_kinds:
             return Found(task)
-        return self._classified(self.classifier.posterior(list(texts), task), self.classifier)
+        return self._classified(of_class(task, self.classifier.posterior(list(texts))), self.classifier)
 
     def found(self, texts: Iterable[str], text_bytes: int, *, offers_tools: bool) -> Found:
         """Return the class of a request with these texts, whose caller names none."""

@@ -49,8 +49,18 @@ def train(examples: Iterable[Example]) -> bytes:
     # With more threads, sums are taken in another order, and the weights differ with the number of cores.
     with threadpool_limits(1):
         model.fit(matrix(_read(seen)), [example.task for example in seen])
-    facts = {"examples": str(len(ordered)), "examples_sha256": examples_digest(ordered)}
-    return to_bytes(classes, model.coef_.T, model.intercept_.tolist(), _known(found), facts)
+    return to_bytes(classes, model.coef_.T, model.intercept_.tolist(), _known(found), facts(ordered))
+
+
+def facts(examples: Sequence[Example]) -> dict[str, str]:
+    """Return what a file of weights says of its training: the examples, and what was chosen."""
+    return {
+        "examples": str(len(examples)),
+        "examples_sha256": examples_digest(examples),
+        "inverse_regularization": str(INVERSE_REGULARIZATION),
+        "least_examples_of_a_word": str(LEAST_EXAMPLES_OF_A_WORD),
+        "one_typed_in": str(_ONE_TYPED_IN),
+    }
 
 
 def _read(examples: Iterable[Example]) -> list[list[str]]:

@@ -25,6 +25,7 @@ from bench.quality.scores import Request, write_scores
 PAGE = PROJECT_ROOT / "docs" / "quality.md"
 QUALITY, LEARNING = "bench-quality", "bench-learning"
 _FOLDS = 3
+_FEWEST_FOLDS = 2
 _SEED = 20_261_126
 _RUNS = 100
 # A model of 0.85 that falls to 0.55 under a floor of 0.7, after so many feedbacks.
@@ -68,6 +69,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=_RUNS, help="how often each simulation runs")
     parser.add_argument("--write", action="store_true", help="write docs/quality.md and its plot")
     given = parser.parse_args()
+    if given.folds < _FEWEST_FOLDS:
+        parser.error(f"--folds is at least {_FEWEST_FOLDS}: what is measured is not trained on")
     if given.prompts and not (given.models and given.out):
         parser.error("--prompts needs --models and --out")
     return given

@@ -7,6 +7,7 @@ that does not. Bounds come from SciPy here, all at once; the gateway's own are e
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -117,8 +118,7 @@ POLICIES: Mapping[str, Policy] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What one run came to. Qualities are means over the traffic; costs are shares of the oracle's.
 
     Attributes:

@@ -1,5 +1,6 @@
 """Predictors of quality: the gateway's, and those it is compared with. Each is fitted on pools and predicts a matrix."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
@@ -9,8 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestNeighbors
 
 from backend.routing.classifier import excerpt, tokens
-from backend.routing.kinds import known_of
-from backend.routing.quality import GENERAL_TASK, Estimate, Published, mixed, model_estimates
+from backend.routing.quality import GENERAL_TASK, Estimate, Published, expected, model_estimates
 from backend.routing.rate_snapshot import RateSnapshot
 from backend.routing.task import Found, Tasks
 from backend.training.fit import matrix
@@ -31,9 +31,9 @@ def learned(observed: Observed, tier_mean: float) -> Estimates:
 
 
 def quality(estimates: Estimates, posterior: Posterior) -> float:
-    """Return the quality that the gateway expects for a posterior, 0 to 1."""
-    general = estimates[GENERAL_TASK]
-    return mixed([(known_of(estimates, task, general), p) for task, p in posterior.items()]).quality
+    """Return the quality that the gateway expects for a posterior, 0 to 1, of a model of which something is known."""
+    found = expected(estimates, tuple(posterior.items()))
+    return found.quality if found else math.nan
 
 
 def observed_sums(pool: Pool) -> dict[str, Observed]:

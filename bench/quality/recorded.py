@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from backend.routing.kinds import class_of
 from backend.stack.parts import PROJECT_ROOT
 from backend.training.examples import Example, read_table, task_name
 
@@ -34,6 +35,11 @@ class Prompt:
     task: str
     text: str
     group: str
+
+    @property
+    def named_class(self) -> str:
+        """The class that a caller names; which kind of it, the caller does not say."""
+        return class_of(self.task)
 
     @property
     def example(self) -> Example:

@@ -10,7 +10,6 @@ from functools import partial
 import numpy as np
 
 from backend.routing.classifier import Classifier
-from backend.routing.kinds import class_of
 from backend.routing.task import Tasks
 from backend.training.examples import Example
 from backend.training.fit import train
@@ -90,8 +89,7 @@ def _fold(pools: Sequence[Pool], chat: Iterable[Example], folds: int, seed: int,
 def _measure(tasks: Tasks, learned: Pool, asked: Pool, figures: Figures) -> None:
     qualities = learned_estimates(learned)
     posteriors = [of_text(tasks, prompt.text) for prompt in asked.prompts]
-    # Of which kind of it, the caller does not say.
-    named = [of_class(tasks, class_of(prompt.task), prompt.text) for prompt in asked.prompts]
+    named = [of_class(tasks, prompt.named_class, prompt.text) for prompt in asked.prompts]
     found = {
         TEXT_ONLY: predictions(qualities, posteriors),
         CLASS_GIVEN: predictions(qualities, named),

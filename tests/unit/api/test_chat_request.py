@@ -127,6 +127,14 @@ def test_a_body_of_too_many_objects_or_fields_is_refused_before_it_is_read() -> 
         read_chat_request(content(**{f"field_{number}": 0 for number in range(100)}))
 
 
+@pytest.mark.parametrize("name", ["", "x" * 65, "a prompt", "line\n", "é"])
+def test_a_name_of_a_field_is_no_text(name: str) -> None:
+    """Names are recorded, and what a caller writes is not."""
+    with pytest.raises(InvalidRequestError, match="1 to 64 printable ASCII characters"):
+        read_chat_request(content(**{name: 0}))
+    assert "x" * 64 in read_chat_request(content(**{"x" * 64: 0}))[1]
+
+
 @pytest.mark.parametrize(
     "value",
     [

@@ -154,11 +154,16 @@ async def test_an_explored_answer_says_that_the_floor_is_not_cleared_and_one_aft
     assert (told["model"], told["floor-cleared"], told["attempts"]) == ("model-2", "true", "2")
     told = facts(await backend.ask(clearfloor={"explore": False}))
     assert (told["model"], told["floor-cleared"]) == ("model-2", "true")
+    # Drawn, but there is nobody to explore, or nobody who clears.
+    await backend.ask(clearfloor={"floor": 0.6})
+    await backend.ask(clearfloor={"floor": 0.99, "on_miss": "best"})
     openings = backend.gateway.postgrest.sent("insert_decisions")
     assert [(opening["requested_rule"], opening["routing_request"]["explores"]) for opening in openings] == [
         ("exploration", True),
         ("exploration", True),
         ("cheapest_clearing_floor", False),
+        ("cheapest_clearing_floor", True),
+        ("best_effort", True),
     ]
     body = {"model": "auto", "messages": QUESTION}
     explained = (await backend.http.post("/v1/route/explain", json=body)).json()

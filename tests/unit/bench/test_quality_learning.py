@@ -10,6 +10,7 @@ from bench.quality.learning import (
     HALF_LIFE,
     NARROW,
     POLICIES,
+    Policy,
     Rates,
     World,
     feedbacks_until_left,
@@ -64,6 +65,17 @@ def test_what_is_explored_is_what_the_gateway_explores() -> None:
         assert ranking.eligible[0].candidate.model == f"model-{chosen}"
         seen.add((ranking.floor_cleared, ranking.explores))
     assert seen == {(True, True), (True, False), (False, False)}
+
+
+def test_what_is_explored_counts_in_every_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As good or bad, and as cheap, as it is: half of the requests go to a model that is a little under the floor."""
+    monkeypatch.setattr("bench.quality.learning._ERROR_OF_FIGURES", 0.0)
+    monkeypatch.setattr("bench.quality.learning.FEEDBACKS", 20)
+    world = World("w", np.array([[0.58], [0.9]]), np.array([[1.0], [3.0]]), np.ones(1))
+    assert simulate(world, 0.6, Policy(), seed=0) == pytest.approx((0.9, 1.0, 0.9))
+    served, cost, first = simulate(world, 0.6, Policy(explored=0.5), seed=0)
+    assert (served, cost) == pytest.approx(((0.58 + 0.9) / 2, (1 / 3 + 1) / 2))
+    assert 0.58 < first < 0.8
 
 
 @pytest.mark.parametrize("name", POLICIES)

@@ -13,6 +13,13 @@ def pools() -> list[Pool]:
     return read_pools()
 
 
+def test_a_caller_names_the_class_and_not_its_kind(pools: list[Pool]) -> None:
+    """Else the measure would know more than a caller is expected to."""
+    prompts = [prompt for pool in pools for prompt in pool.prompts]
+    kinds = {(p.task, p.named_class) for p in prompts if p.task != p.named_class}
+    assert kinds == {("code.completion", "code"), ("fact_lookup.trivia", "fact_lookup")}
+
+
 @pytest.mark.parametrize(
     ("one", "other", "together"),
     [

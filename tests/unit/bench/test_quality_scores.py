@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from backend.routing.task import LONG_CONTEXT_BYTES, Tasks
 from backend.training.examples import TableError
 from backend.weights import read_classifier
-from bench.quality.predictors import observed_sums
+from bench.quality.predictors import observed_sums, of_text
 from bench.quality.recorded import Pool, read_pools
 from bench.quality.scores import Request, write_scores
 
@@ -103,6 +104,14 @@ def test_a_class_that_is_given_is_believed(files: Files) -> None:
     assert found["1", "gemma-2-9b-it"] == found["2", "gemma-2-9b-it"] != by_text["1", "gemma-2-9b-it"]
     assert found["4", "gemma-2-9b-it"] < found["5", "gemma-2-9b-it"]
     assert found["3", "gemma-2-9b-it"] == by_text["3", "gemma-2-9b-it"]
+
+
+def test_rules_see_a_text_before_the_classifier_does() -> None:
+    """As they see a request's: by its bytes, whatever its letters are."""
+    tasks = Tasks(read_classifier())
+    assert of_text(tasks, "é" * (LONG_CONTEXT_BYTES // 2)) == {"chat": 1.0}
+    assert of_text(tasks, "é" * (LONG_CONTEXT_BYTES // 2 + 1)) == {"long_context": 1.0}
+    assert of_text(tasks, "```") == {"code": 1.0}
 
 
 def test_prompts_may_be_gzipped_and_empty(tmp_path: Path, pools: list[Pool]) -> None:

@@ -56,7 +56,6 @@ FAULTS: tuple[Fault, ...] = (
     "no credentials",
 )
 UNAVAILABLE = {"cooling", "no credentials"}
-ENDS = {"ok", "400"}
 NAMES = ("a", "b", "c")
 HTTP_CALLS = {"429": 3}
 MISSING_KEY = "UNIT_TEST_KEY_THAT_IS_NOT_SET"
@@ -206,12 +205,12 @@ def reply(fault: Fault, *, stream: bool) -> Reply:
 
 
 def quality_of(entry: Json, request: RoutingRequest) -> float | None:
-    """Return the quality that is expected of a candidate: the mean over the classes."""
+    """Return the quality that is expected of a candidate: the mean over the classes, exact but for one rounding."""
     known = entry["qualities"]
     if not known:
         return None
     shares = request.posterior or [(request.task, 1)]
-    return sum(float(known.get(task, known["general"])) * p for task, p in shares)
+    return float(sum(Fraction(known.get(task, known["general"])) * Fraction(p) for task, p in shares))
 
 
 @cache
@@ -305,14 +304,17 @@ def explored(request: RoutingRequest, doubtful: list[Json], usual: Json) -> list
 
 
 def expected_attempts(world: World) -> list[str]:
-    """Return the upstream names that are to be called, in order."""
+    """Return the upstream names that are to be called, in order. What one that is explored refuses, another may take."""
     attempts: list[str] = []
-    for entry in may_be_called(world):
+    candidates = may_be_called(world)
+    somebody_clears = any(clears(entry, world.request) for entry in candidates)
+    for entry in candidates:
         fault = world.fault(entry["upstream_model"])
         if fault in UNAVAILABLE:
             continue
         attempts.append(entry["upstream_model"])
-        if fault in ENDS or not world.may_fail_over:
+        is_explored = somebody_clears and not clears(entry, world.request)
+        if fault == "ok" or not world.may_fail_over or (fault == "400" and not is_explored):
             break
     return attempts
 

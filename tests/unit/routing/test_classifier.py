@@ -23,9 +23,9 @@ from backend.routing.classifier import (
     buckets,
     excerpt,
     hashes,
+    of_class,
     tokens,
 )
-from backend.routing.kinds import class_of
 from backend.training.weights_file import to_bytes
 from backend.weights import CLASSIFIER_FILE, read_classifier
 
@@ -118,16 +118,43 @@ def test_the_same_text_gives_the_same_bits_everywhere() -> None:
     assert found == GOLDEN
 
 
-@given(st.lists(ANY_TEXT, max_size=5), st.sampled_from(["code", "fact_lookup"]))
-def test_of_a_known_class_the_kinds_are_told_apart(texts: list[str], task: str) -> None:
-    """They share what all classes would, and what none is likely enough to get is the class's own."""
-    within, among_all = (read_classifier().posterior(texts, known) for known in (task, None))
-    assert round(sum(within.values()), 4) == 1
-    assert {class_of(name) for name in within} == {task}
-    kind = next(name for name in read_classifier().classes if class_of(name) == task != name)
-    if {task, kind} <= among_all.keys() & within.keys():
-        ratio = within[kind] / within[task]
-        assert among_all[kind] / among_all[task] == pytest.approx(ratio, rel=0.1)
+@pytest.mark.parametrize(
+    ("posterior", "expected"),
+    [
+        ({"chat": 0.6, "law": 0.4}, {"fact_lookup": 1.0}),
+        (
+            {"fact_lookup.trivia": 0.5, "law": 0.3, "fact_lookup": 0.2},
+            {"fact_lookup": 0.5, "fact_lookup.trivia": 0.5},
+        ),
+        ({"fact_lookup.trivia": 1.0}, {"fact_lookup.trivia": 1.0}),
+        ({"fact_lookups": 1.0}, {"fact_lookup": 1.0}),
+    ],
+)
+def test_of_a_known_class_the_kinds_are_told_apart(
+    posterior: dict[str, float], expected: dict[str, float]
+) -> None:
+    """What is of neither is the class's own."""
+    assert list(of_class("fact_lookup", posterior).items()) == list(expected.items())
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Hello there my friend how are you", "code"),
+        ("Fix this bug in my React component please", "code"),
+        (
+            "Develop a Python program that reads all the text files of a folder and counts their words.",
+            "code",
+        ),
+        (
+            'def mean(values: list[float]) -> float:\n    """Return the mean of some values."""\n',
+            "code.completion",
+        ),
+    ],
+)
+def test_what_looks_like_no_kind_of_a_known_class_is_of_none(text: str, expected: str) -> None:
+    """It is of the class itself."""
+    assert next(iter(of_class("code", read_classifier().posterior([text])))) == expected
 
 
 @pytest.mark.parametrize(

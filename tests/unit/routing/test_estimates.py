@@ -5,11 +5,10 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.special import betainc, betaincinv
+from scipy.special import betainc
 
 from backend.routing.beta import distribution, lower_quantile
-from backend.routing.kinds import known_of
-from backend.routing.quality import CONFIDENCE, Estimate, Published, mixed, model_estimates
+from backend.routing.quality import CONFIDENCE, Estimate, Published, expected, mixed, model_estimates
 from backend.routing.rate_snapshot import RateSnapshot
 
 STRENGTH = RateSnapshot().prior_strength
@@ -21,7 +20,7 @@ def qualities(
     """Return the quality that is expected of a model in a class, or in general, where it has none of its own."""
     models = {"m": Published(published, tier), "peer": Published({"general": 0.6}, "large")}
     estimates = model_estimates(models, rates)["m"]
-    found = known_of(estimates, task, estimates.get("general"))
+    found = expected(estimates, [(task, 1.0)])
     return found and found.quality
 
 
@@ -56,8 +55,12 @@ def test_what_is_known_of_a_class_holds_for_its_kinds_until_more_is_known() -> N
     assert qualities({"code": 0.9, "general": 0.5}, none, kind) == 0.9
     assert qualities({kind: 0.7, "code": 0.9}, none, kind) == 0.7
     assert qualities({kind: 0.7, "general": 0.5}, none, "code") == 0.5
-    rates = RateSnapshot(learned={"m": {"code": (0.0, STRENGTH)}})
-    assert qualities({"general": 0.8}, rates, kind) == pytest.approx(0.4)
+    # The class, of which 36 answers were useless, is at 0.8 * 12 / 48; the mean has moved by 12 of them.
+    rates = RateSnapshot(learned={"m": {"code": (0.0, 3 * STRENGTH)}})
+    assert qualities({"general": 0.8}, rates, kind) == pytest.approx(0.2)
+    assert qualities({"general": 0.8}, rates, "law") == pytest.approx(0.4)
+    rates = RateSnapshot(learned={"m": {"code": (0.0, 3 * STRENGTH), kind: (0.0, STRENGTH)}})
+    assert qualities({"general": 0.8, "code": 0.6}, rates, kind) == pytest.approx(0.6 / 4 / 2)
     rates = RateSnapshot(learned={"m": {"code": (0.0, STRENGTH), kind: (STRENGTH, STRENGTH)}})
     assert qualities({"general": 0.8}, rates, kind) == pytest.approx(0.7)
     # Nothing unexpected was shown: the mean of the rest stays.
@@ -82,10 +85,13 @@ def test_the_bound_is_below_the_quality_and_nears_it_with_more_answers(
 
 
 @given(st.floats(0.1, 50_000), st.floats(0.1, 50_000), st.sampled_from([0.01, 0.1, 1 - CONFIDENCE, 0.5]))
-def test_a_quantile_is_that_of_scipy(alpha: float, beta: float, probability: float) -> None:
-    """From a tenth of an answer to fifty thousand."""
-    reference = betaincinv(alpha, beta, probability)
-    assert lower_quantile(probability, alpha, beta) == pytest.approx(reference, abs=1e-9)
+def test_a_quantile_is_where_scipys_distribution_has_the_probability(
+    alpha: float, beta: float, probability: float
+) -> None:
+    """From a tenth of an answer to fifty thousand. SciPy's own quantile is off by 0.04 at (42176, 1000)."""
+    found = lower_quantile(probability, alpha, beta)
+    below, above = max(found - 1e-9, 0.0), min(found + 1e-9, 1.0)
+    assert betainc(alpha, beta, below) <= probability <= betainc(alpha, beta, above)
 
 
 @given(st.floats(0, 1), st.floats(0.1, 5_000), st.floats(0.1, 5_000))

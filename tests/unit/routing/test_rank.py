@@ -143,7 +143,7 @@ def test_whoever_may_be_called_clears_the_floor_and_the_cheapest_comes_first(
 def test_what_is_explored_is_the_cheapest_that_may_clear_before_what_does(
     entries: list[dict[str, Any]], rates: RateSnapshot, request: RoutingRequest
 ) -> None:
-    """Cheaper than what would come first and no dearer at the most; as far under the floor as it is in doubt. Else nobody."""
+    """Cheaper than what would come first, no dearer at the most, by no more tokens; as far under the floor as it is in doubt."""
     catalogue = Catalogue.from_record(1, entries, rates)
     usual = rank(replace(request, explores=False), catalogue)
     ranking = rank(replace(request, explores=True), catalogue)
@@ -157,6 +157,7 @@ def test_what_is_explored_is_the_cheapest_that_may_clear_before_what_does(
         and (scored.quality or 0) + ((scored.quality or 0) - (scored.quality_bound or 0)) >= request.floor
         and scored.expected_cost_nano_usd < usual.eligible[0].expected_cost_nano_usd
         and scored.bound_nano_usd <= usual.eligible[0].bound_nano_usd
+        and scored.expected_input_tokens <= usual.eligible[0].expected_input_tokens
     ]
     assert ranking.explores == bool(worth_trying)
     assert ranking.eligible == (*worth_trying[:1], *usual.eligible)

@@ -289,6 +289,9 @@ DEARER = {"output": 2_000_000}
         # As dear as the other one; and cheaper by what is expected, but not by what is reserved.
         ({}, {"prices": DEARER}, ["sure"], False),
         ({}, {"prices": {"output": 1_000_000, "reasoning": 3_000_000}}, ["sure"], False),
+        # By tokens, which rate limits count: an image makes up to 1,000 of the other one's.
+        ({"media": {"image": 1}}, {"max_image_tokens": 1_000}, ["doubtful", "sure"], True),
+        ({"media": {"image": 1}}, {"max_image_tokens": 1_001}, ["sure"], False),
     ],
 )
 def test_a_request_that_explores_goes_first_to_what_may_clear_the_floor(
@@ -298,6 +301,14 @@ def test_a_request_that_explores_goes_first_to_what_may_clear_the_floor(
     pool = catalogue(candidate("doubtful", **{**DOUBTFUL, **offered}), candidate("sure", prices=DEARER))
     ranking = rank(routing_request(**{"explores": True, **asked}), pool)
     assert ([scored.candidate.model for scored in ranking.eligible], ranking.explores) == (called, explores)
+
+
+def test_the_dearest_is_so_by_cost_whatever_the_order() -> None:
+    """The best there is comes first by its quality."""
+    pool = catalogue(candidate("good", prices=DEARER), candidate("bad", qualities={"general": 0.3}))
+    ranking = rank(routing_request(floor=1.0, on_miss="best"), pool)
+    assert [scored.candidate.model for scored in ranking.eligible] == ["good", "bad"]
+    assert ranking.dearest == ranking.eligible[0]
 
 
 def test_of_what_may_clear_the_cheapest_is_explored_and_no_other() -> None:
