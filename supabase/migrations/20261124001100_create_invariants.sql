@@ -362,9 +362,9 @@ begin
     return query
         select 'usage_is_counted', excess.organization_id, excess.agent_id,
             format(
-                '%s in the hour from %s, by %s: %s decisions, %s attempts, %s nano-USD too many', excess.outcome_status,
-                excess.hour, coalesce(nullif(excess.model, ''), 'no model'), sum(excess.decisions), sum(excess.attempts),
-                sum(excess.charge_nano_usd)
+                '%s in the hour from %s, by %s, of class %s: %s decisions, %s attempts, %s nano-USD too many',
+                excess.outcome_status, excess.hour, coalesce(nullif(excess.model, ''), 'no model'), excess.task,
+                sum(excess.decisions), sum(excess.attempts), sum(excess.charge_nano_usd)
             )
         from (
             select * from public.usage_hours as counted

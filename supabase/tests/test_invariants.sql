@@ -1,6 +1,6 @@
 -- The invariants find what breaks them: one wrong row of every kind, made by the tables' owner with the guards taken down.
 begin;
-select plan(41);
+select plan(43);
 call clearfloor_tests.create_organizations();
 call clearfloor_tests.create_catalogue();
 
@@ -229,6 +229,10 @@ insert into seeds values
     )
 ),
 (
+    '{usage_is_counted}', 'an hour that counts another class',
+    format('update public.usage_hours set task = ''law'' where organization_id = %L', clearfloor_tests.id('acme'))
+),
+(
     '{usage_is_counted}', 'an hour that is lost',
     format('delete from public.usage_hours where organization_id = %L', clearfloor_tests.id('acme'))
 ),
@@ -266,6 +270,18 @@ select is(
 select is(
     (select count(*) from public.recompute_costs() where organization_id = clearfloor_tests.id('acme')), 5::bigint,
     'every attempt''s cost is recomputed'
+);
+update public.usage_hours set task = 'law' where organization_id = clearfloor_tests.id('acme');
+select is(
+    array(
+        select regexp_replace(detail, 'from \S+ \S+,', 'from then,')
+        from public.gateway_invariants(of_organization => clearfloor_tests.id('acme')) order by detail
+    ),
+    array[
+        'succeeded in the hour from then, by pgtap, of class general: -3 decisions, -4 attempts, -186 nano-USD too many',
+        'succeeded in the hour from then, by pgtap, of class law: 3 decisions, 4 attempts, 186 nano-USD too many'
+    ],
+    'usage that is counted in another class is told of with both'
 );
 
 select * from finish();

@@ -1,6 +1,6 @@
 -- What is counted of each decision, by the functions that complete it: once, when it is completed, under what became of it.
 begin;
-select plan(13);
+select plan(16);
 call clearfloor_tests.create_organizations();
 call clearfloor_tests.create_catalogue();
 
@@ -15,6 +15,14 @@ create function pg_temp.hours(name text default 'acme') returns text [] language
         )
         from public.usage_hours where organization_id = clearfloor_tests.id(name)
         group by outcome_status, model order by 1
+    )
+$$;
+-- How many are counted now, by outcome and task class.
+create function pg_temp.classes() returns text [] language sql as $$
+    select array(
+        select concat_ws(' ', outcome_status, task, sum(decisions))
+        from public.usage_hours where organization_id = clearfloor_tests.id('acme')
+        group by outcome_status, task having sum(decisions) <> 0 order by 1
     )
 $$;
 create function pg_temp.told() returns text [] language sql as $$
@@ -37,7 +45,7 @@ do $$
 begin
     perform clearfloor_tests.open(
         clearfloor_tests.opening('first', jsonb_build_object('baseline_price_id', clearfloor_tests.id('price'))),
-        clearfloor_tests.opening('second'), clearfloor_tests.opening('third'),
+        clearfloor_tests.opening('second', '{"task": "code"}'), clearfloor_tests.opening('third'),
         clearfloor_tests.opening('of zenith', agent => 'zenith')
     );
 end
@@ -52,6 +60,7 @@ begin
 end
 $$;
 select is(pg_temp.hours(), array['succeeded pgtap 2 2; 20 4; 32; 1 16 0'], 'a batch is counted by agent, outcome and model');
+select is(pg_temp.classes(), array['succeeded code 1', 'succeeded general 1'], 'by the class that its request was of');
 select is(pg_temp.hours('zenith'), array['succeeded pgtap 1 1; 10 2; 16; 0 0 0'], 'and by organization');
 do $$ begin perform clearfloor_tests.complete(clearfloor_tests.completion('first'), clearfloor_tests.completion('third')); end $$;
 select is(
@@ -61,7 +70,7 @@ select is(
 do $$
 begin
     perform clearfloor_tests.open(
-        clearfloor_tests.opening('fails over'), clearfloor_tests.opening('dear', '{"bound_nano_usd": 5000}')
+        clearfloor_tests.opening('fails over'), clearfloor_tests.opening('dear', '{"bound_nano_usd": 5000, "task": "law"}')
     );
     perform clearfloor_tests.go_on(clearfloor_tests.next_attempt('fails over', 2, 100));
     perform clearfloor_tests.complete(clearfloor_tests.completion('fails over', number => 2));
@@ -88,7 +97,8 @@ do $$
 begin
     perform clearfloor_tests.open(
         clearfloor_tests.opening(
-            'late', jsonb_build_object('lease_seconds', -60, 'baseline_price_id', clearfloor_tests.id('price'))
+            'late',
+            jsonb_build_object('lease_seconds', -60, 'baseline_price_id', clearfloor_tests.id('price'), 'task', 'math')
         ),
         clearfloor_tests.opening('lost', '{"lease_seconds": -60}')
     );
@@ -96,9 +106,22 @@ begin
 end
 $$;
 select is((pg_temp.hours())[1], 'abandoned pgtap 2 2; 0 0; 0; 1 0 0', 'what is swept is counted as abandoned');
+select is(
+    (pg_temp.classes())[1:4],
+    array['abandoned general 1', 'abandoned math 1', 'rejected_funds general 1', 'rejected_funds law 1'],
+    'what is refused or swept by its class, too'
+);
 do $$ begin perform clearfloor_tests.complete(clearfloor_tests.completion('late')); end $$;
 select is((pg_temp.hours())[1], 'abandoned pgtap 1 1; 0 0; 0; 0 0 0', 'until it is completed after all');
 select is((pg_temp.hours())[4], 'succeeded pgtap 5 6; 50 10; 80; 2 32 0', 'then it is counted as what became of it');
+select is(
+    pg_temp.classes(),
+    array[
+        'abandoned general 1', 'rejected_funds general 1', 'rejected_funds law 1', 'succeeded code 1', 'succeeded general 3',
+        'succeeded math 1'
+    ],
+    'in the same class'
+);
 select is(
     pg_temp.told(), array['abandoned 1', 'rejected_funds 2', 'succeeded 5'], 'as usage_by tells'
 );
