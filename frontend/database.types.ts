@@ -257,6 +257,7 @@ export type Database = {
           api_key_id: string | null;
           created_at: string;
           floor: number | null;
+          floor_cleared: boolean | null;
           model: string;
           organization_id: string;
           predicted: number | null;
@@ -272,6 +273,7 @@ export type Database = {
           api_key_id?: string | null;
           created_at?: string;
           floor?: number | null;
+          floor_cleared?: boolean | null;
           model: string;
           organization_id: string;
           predicted?: number | null;
@@ -286,6 +288,7 @@ export type Database = {
           api_key_id?: string | null;
           created_at?: string;
           floor?: number | null;
+          floor_cleared?: boolean | null;
           model?: string;
           organization_id?: string;
           predicted?: number | null;

@@ -39,6 +39,7 @@ create table public.feedback (
     task text not null,
     floor double precision,
     predicted double precision,
+    floor_cleared boolean,
     score double precision not null constraint feedback_score_check check (score between 0 and 1),
     api_key_id uuid,
     user_id uuid,
@@ -57,6 +58,9 @@ comment on column public.feedback.source is
 'agent; user:<id> for a member; checker:<name> for a program that checks answers and has the agent''s key.';
 comment on column public.feedback.model is 'Who answered. As task (the most probable class) and floor as the decision has it.';
 comment on column public.feedback.predicted is 'The quality that was expected of this candidate at the time. Null: none was known.';
+comment on column public.feedback.floor_cleared is
+'Whether this candidate was expected to clear the floor: by its quality, or by what that is at least where the caller was strict. '
+'False: it was the best there was, or explored. Null: there was no floor.';
 comment on column public.feedback.score is '0: useless, 1: as good as can be.';
 comment on column public.feedback.api_key_id is 'The key that gave it, else user_id the member.';
 
@@ -193,6 +197,7 @@ declare
     decision constant public.routing_outcomes := private.rated_decision(decision_id, organization_id, agent_id);
     given_by constant text := private.source_of(user_id, checker);
     rated public.inferences;
+    expected jsonb;
     given public.feedback;
 begin
     select * into given from public.feedback as kept where kept.routing_outcome_id = decision.id and kept.source = given_by;
@@ -210,15 +215,16 @@ begin
         using errcode = 'PT409', hint = 'Their number is the operator''s to set.';
     end if;
     select * into rated from public.inferences as attempt where attempt.id = decision.inference_id;
+    select candidate into expected from jsonb_array_elements(decision.candidates) as candidate
+    where candidate ->> 'candidate_id' = rated.candidate_id::text
+    limit 1;
     insert into public.feedback (
-        routing_outcome_id, source, organization_id, agent_id, model, task, floor, predicted, score, api_key_id, user_id
+        routing_outcome_id, source, organization_id, agent_id, model, task, floor, predicted, floor_cleared, score,
+        api_key_id, user_id
     ) values (
         decision.id, given_by, decision.organization_id, decision.agent_id, rated.model, decision.task, decision.floor,
-        (
-            select (candidate ->> 'quality')::double precision from jsonb_array_elements(decision.candidates) as candidate
-            where candidate ->> 'candidate_id' = rated.candidate_id::text
-            limit 1
-        ),
+        (expected ->> 'quality')::double precision,
+        case when decision.floor is not null then expected -> 'rejected' = 'null' end,
         record_feedback.score, record_feedback.api_key_id, record_feedback.user_id
     ) returning * into given;
     perform private.learn(decision, given.model, given.score, given.created_at);

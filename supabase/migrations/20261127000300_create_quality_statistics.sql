@@ -83,7 +83,7 @@ begin
             from public.feedback as kept
             where kept.created_at >= quality_by_floor.since and kept.created_at < quality_by_floor.until
                 -- Not the best there was, where nothing cleared the floor, nor what was tried though it was not expected to.
-                and kept.predicted >= kept.floor
+                and kept.floor_cleared
             group by kept.routing_outcome_id, kept.floor
         ) as given
         group by 1
@@ -92,8 +92,8 @@ end
 $$;
 
 comment on function public.quality_by_floor is
-'Feedback given from `since` until just before `until` on answers that were predicted to clear their floor, by the floor, in steps of '
-'0.1, for whoever may see it: how many, and the means of what was predicted and what was said.';
+'Feedback given from `since` until just before `until` on answers whose candidate was expected to clear the floor, by the floor, in '
+'steps of 0.1, for whoever may see it: how many, and the means of what was predicted and what was said.';
 
 create function public.quality_drift(
     margin double precision default 0.05, least_samples bigint default 30,

@@ -1,11 +1,20 @@
 -- Feedback: who may rate which decision, once, and what it adds to which sums.
 begin;
-select plan(39);
+select plan(42);
 call clearfloor_tests.create_world();
 
--- A decision of acme's agent, answered by `pgtap` (predicted at 0.8) after another candidate had failed.
+create function pg_temp.candidate(name text, model text, quality double precision, rejected text default null) returns jsonb
+language sql as $$
+    select jsonb_build_object(
+        'candidate_id', clearfloor_tests.id(name), 'model', model, 'quality', quality, 'rejected', rejected
+    )
+$$;
+
+-- A decision of acme's agent, answered by `pgtap` (predicted at 0.8) after another candidate had failed. A second provider's
+-- `pgtap` is expected to be worse.
 create function pg_temp.decide(
-    name text, outcome text default 'succeeded', request jsonb default '{}', organization text default 'acme'
+    name text, outcome text default 'succeeded', request jsonb default '{}', organization text default 'acme',
+    floor double precision default 0.7, rejected text default null
 ) returns void language plpgsql as $$
 begin
     insert into public.routing_outcomes (
@@ -13,9 +22,9 @@ begin
         catalogue_version, routing_request, candidates
     ) values (
         clearfloor_tests.id(name), clearfloor_tests.id(organization), clearfloor_tests.id(organization || ' agent'), now(), 'auto', 'cheapest_clearing_floor',
-        'cheapest_clearing_floor', 0.7, 'code', false, -1, request, jsonb_build_array(
-            jsonb_build_object('candidate_id', clearfloor_tests.id('other'), 'model', 'other', 'quality', 0.9),
-            jsonb_build_object('candidate_id', clearfloor_tests.id('candidate'), 'model', 'pgtap', 'quality', 0.8)
+        'cheapest_clearing_floor', floor, 'code', false, -1, request, jsonb_build_array(
+            pg_temp.candidate('other', 'other', 0.9), pg_temp.candidate('of another provider', 'pgtap', 0.3, 'below_floor'),
+            pg_temp.candidate('candidate', 'pgtap', 0.8, rejected), pg_temp.candidate('of a third', 'pgtap', 0.2, 'below_floor')
         )
     );
     insert into public.inferences (
@@ -160,6 +169,21 @@ select is(
 );
 select is(private.decayed(3, '2026-01-29', '2026-01-01', 28), 3::double precision, 'nothing grows');
 select is(private.decayed(1e-300, '2026-01-01', '2026-01-02', 1), 0::double precision, 'next to nothing becomes nothing, without an error');
+
+-- Whether the candidate that answered was expected to clear the floor.
+create function pg_temp.cleared(name text) returns boolean language sql as $$
+    select pg_temp.rate(name, 0.5);
+    select floor_cleared from public.feedback where routing_outcome_id = clearfloor_tests.id(name) and source = 'agent'
+$$;
+do $$
+begin
+    perform pg_temp.decide('missed', rejected => 'below_floor');
+    perform pg_temp.decide('without a floor', floor => null);
+end
+$$;
+select is(pg_temp.cleared('plain'), true, 'whoever answered cleared the floor, whatever became of others of its model');
+select is(pg_temp.cleared('missed'), false, 'or did not, where the floor had rejected it, though its quality is above');
+select is(pg_temp.cleared('without a floor'), null, 'without a floor there is nothing to clear');
 
 -- Kept.
 select throws_ok(

@@ -5,14 +5,15 @@ call clearfloor_tests.create_world();
 -- Other feedback is out of the way: what is looked at is of a year of its own.
 create function pg_temp.rate(
     score double precision, predicted double precision, moment timestamptz, floor double precision default 0.7,
-    model text default 'pgtap', organization text default 'acme', copies integer default 1
+    model text default 'pgtap', organization text default 'acme', copies integer default 1, cleared boolean default null
 ) returns void language sql as $$
     insert into public.feedback (
-        routing_outcome_id, source, organization_id, agent_id, model, task, floor, predicted, score, api_key_id, created_at
+        routing_outcome_id, source, organization_id, agent_id, model, task, floor, predicted, floor_cleared, score, api_key_id,
+        created_at
     )
     select
         gen_random_uuid(), 'agent', clearfloor_tests.id(organization), clearfloor_tests.id(organization || ' agent'), model, 'code', floor, predicted,
-        score, clearfloor_tests.id(organization || ' key'), moment
+        coalesce(cleared, predicted >= floor), score, clearfloor_tests.id(organization || ' key'), moment
     from generate_series(1, copies)
 $$;
 create function pg_temp.carry_out(
@@ -117,13 +118,14 @@ do $$
 begin
     perform pg_temp.rate(1, 1, '2024-01-01', floor => step)
     from unnest(array[0, 0.05, 0.1, 0.3, 0.29, 0.6, 0.7, 0.8999, 0.9, 1]::double precision []) as step;
+    perform pg_temp.rate(0, 1, '2024-01-01', floor => 0.5, cleared => false);
 end
 $$;
 do $$ begin call clearfloor_tests.authenticate_as('member of acme'); end $$;
 select results_eq(
     $$select floor_from, samples from public.quality_by_floor('2024-01-01', '2024-01-02')$$,
     'values (0.0, 2::bigint), (0.1, 1), (0.2, 1), (0.3, 1), (0.6, 1), (0.7, 1), (0.8, 1), (0.9, 2)',
-    'a step has the floors from it on; the last one has 1, too'
+    'a step has the floors from it on; the last one has 1, too; what did not clear counts in none, whatever was predicted'
 );
 
 -- Drift.

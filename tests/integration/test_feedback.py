@@ -86,6 +86,7 @@ async def test_each_source_rates_an_answer_once(scene: Scene) -> None:
         "task": task,
         "floor": 0.5,
         "predicted": QUALITY,
+        "floor_cleared": True,
         "score": 0.25,
         "api_key_id": str(scene.tenant.api_key_id),
         "user_id": None,
@@ -191,6 +192,22 @@ async def test_what_is_not_there_to_be_had_says_nothing_of_quality(scene: Scene)
 
     decision_id = await answered(scene)
     assert (await rate(scene, decision_id, score=1)).json()["model"] == scene.models[1]
+
+
+async def test_whether_an_answer_cleared_its_floor_is_kept(scene: Scene) -> None:
+    """As routing saw it: where the caller is strict not by the quality, but by what that is at least."""
+    (candidate,) = await scene.offer(quality=QUALITY)
+    kept = []
+    for request in (
+        {"clearfloor": {"floor": 0.85}},
+        {"clearfloor": {"floor": 0.85, "strict": True, "on_miss": "best"}},
+        {"clearfloor": {"floor": 0.95, "on_miss": "best"}},
+        {"model": candidate.model},
+    ):
+        answer = await scene.chat(**request)
+        feedback = (await rate(scene, UUID(answer.headers[DECISION_HEADER]), score=1)).json()
+        kept.append((feedback["predicted"], feedback["floor_cleared"]))
+    assert kept == [(QUALITY, True), (QUALITY, False), (QUALITY, False), (QUALITY, None)]
 
 
 async def test_feedbacks_that_meet_wait_for_each_other(scene: Scene) -> None:
