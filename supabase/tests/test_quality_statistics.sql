@@ -1,18 +1,19 @@
 -- What feedback says of the predictions: to tenants of their own, by model, class and floor; to the operator where it drifts.
 begin;
-select plan(32);
+select plan(35);
 call clearfloor_tests.create_world();
 -- Other feedback is out of the way: what is looked at is of a year of its own.
 create function pg_temp.rate(
     score double precision, predicted double precision, moment timestamptz, floor double precision default 0.7,
-    model text default 'pgtap', organization text default 'acme', copies integer default 1, cleared boolean default null
+    model text default 'pgtap', organization text default 'acme', copies integer default 1, cleared boolean default null,
+    decision text default null, source text default 'agent'
 ) returns void language sql as $$
     insert into public.feedback (
         routing_outcome_id, source, organization_id, agent_id, model, task, floor, predicted, floor_cleared, score, api_key_id,
         created_at
     )
     select
-        gen_random_uuid(), 'agent', clearfloor_tests.id(organization), clearfloor_tests.id(organization || ' agent'), model, 'code', floor, predicted,
+        coalesce(clearfloor_tests.id(decision), gen_random_uuid()), source, clearfloor_tests.id(organization), clearfloor_tests.id(organization || ' agent'), model, 'code', floor, predicted,
         coalesce(cleared, predicted >= floor), score, clearfloor_tests.id(organization || ' key'), moment
     from generate_series(1, copies)
 $$;
@@ -175,6 +176,25 @@ select is_empty('select * from public.quality_drift()', 'of the last week by def
 reset role;
 do $$ begin perform pg_temp.rate(0, 0.8, now() - interval '6 days', model => 'this week', copies => 30); end $$;
 select results_eq('select model from public.quality_drift()', array['this week'], 'until something does');
+
+-- Several sources of one answer.
+do $$
+begin
+    perform pg_temp.rate(0, 0.8, '2022-01-01', model => 'rated twice', decision => 'rated twice');
+    perform pg_temp.rate(0.5, 0.8, '2022-01-01', model => 'rated twice', decision => 'rated twice', source => 'checker:a');
+    perform pg_temp.rate(0.5, 0.8, '2022-01-01', model => 'rated twice');
+end
+$$;
+select is(told, '2 0.8 0.375', format('in %s an answer counts once, with the mean of its sources', name))
+from (
+    select 'quality_by', concat_ws(' ', samples, predicted, realised) from public.quality_by('2022-01-01', '2022-01-02')
+    union all
+    select 'quality_by_floor', concat_ws(' ', samples, predicted, realised)
+    from public.quality_by_floor('2022-01-01', '2022-01-02')
+    union all
+    select 'quality_drift', concat_ws(' ', samples, predicted, realised)
+    from public.quality_drift(least_samples => 2, since => '2022-01-01') where model = 'rated twice'
+) as statistics (name, told);
 
 -- Plans, with the feedback of years: of the functions' own texts, with a day in place of their parameters.
 do $$
