@@ -10,7 +10,7 @@ set statement_timeout = '60s';
 grant create on schema public to clearfloor_writer;
 set role clearfloor_writer;
 
--- The interval is Wilson's at 90 %, as if every score were 0 or 1: what lies between varies less, so that it is never too narrow.
+-- The interval is Wilson's at 90 %, as if every score were 0 or 1: those between vary less, and would let it be narrower.
 -- https://en.wikipedia.org/wiki/Binomial_proportion_confidence_interval#Wilson_score_interval
 create function public.quality_by(since timestamptz, until timestamptz default now())
 returns table (
@@ -30,10 +30,7 @@ begin
         select
             coalesce(used.model, rated.model), coalesce(used.task, rated.task), coalesce(used.decisions, 0),
             coalesce(used.decisions / sum(used.decisions) over (), 0)::double precision, used.saved_nano_usd,
-            coalesce(rated.samples, 0), rated.mean,
-            (rated.mean + z_squared / (2 * rated.samples) - spread.half_width) / (1 + z_squared / rated.samples),
-            (rated.mean + z_squared / (2 * rated.samples) + spread.half_width) / (1 + z_squared / rated.samples),
-            rated.predicted
+            coalesce(rated.samples, 0), rated.mean, wilson.low, wilson.high, rated.predicted
         from (
             select
                 given.model, given.task, count(*) as samples, avg(given.score) as mean, avg(given.predicted) as predicted
@@ -54,11 +51,14 @@ begin
                 and counted.decisions > 0
             group by counted.model, counted.task
         ) as used on used.model = rated.model and used.task = rated.task
-        cross join lateral (
-            select sqrt(
+        left join lateral (
+            select
+                greatest((rated.mean + z_squared / (2 * rated.samples) - half_width) / (1 + z_squared / rated.samples), 0) as low,
+                least((rated.mean + z_squared / (2 * rated.samples) + half_width) / (1 + z_squared / rated.samples), 1) as high
+            from sqrt(
                 z_squared * (rated.mean * (1 - rated.mean) + z_squared / (4 * rated.samples)) / rated.samples
             ) as half_width
-        ) as spread
+        ) as wilson on rated.samples > 0
         order by 1, 2;
 end
 $$;

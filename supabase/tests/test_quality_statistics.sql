@@ -1,6 +1,6 @@
 -- What feedback says of the predictions: to tenants of their own, by model, class and floor; to the operator where it drifts.
 begin;
-select plan(35);
+select plan(36);
 call clearfloor_tests.create_world();
 -- Other feedback is out of the way: what is looked at is of a year of its own.
 create function pg_temp.rate(
@@ -176,6 +176,21 @@ select is_empty('select * from public.quality_drift()', 'of the last week by def
 reset role;
 do $$ begin perform pg_temp.rate(0, 0.8, now() - interval '6 days', model => 'this week', copies => 30); end $$;
 select results_eq('select model from public.quality_drift()', array['this week'], 'until something does');
+
+-- Intervals end at 0 and 1.
+do $$
+begin
+    perform pg_temp.rate(1, 0.8, '2021-01-01', model => 'always good', copies => 8);
+    perform pg_temp.rate(0, 0.8, '2021-01-01', model => 'never good', copies => 53);
+end
+$$;
+select results_eq(
+    $$
+        select model, realised_low = 0, realised_high = 1
+        from public.quality_by('2021-01-01', '2021-01-02') order by model
+    $$,
+    $$values ('always good', false, true), ('never good', true, false)$$, 'an interval ends at 0 and at 1, however it is rounded'
+);
 
 -- Several sources of one answer.
 do $$
