@@ -52,12 +52,15 @@ begin
             group by counted.model, counted.task
         ) as used on used.model = rated.model and used.task = rated.task
         left join lateral (
+            -- An end that is 0 or 1 may come out on either side of it.
             select
-                greatest((rated.mean + z_squared / (2 * rated.samples) - half_width) / (1 + z_squared / rated.samples), 0) as low,
-                least((rated.mean + z_squared / (2 * rated.samples) + half_width) / (1 + z_squared / rated.samples), 1) as high
-            from sqrt(
-                z_squared * (rated.mean * (1 - rated.mean) + z_squared / (4 * rated.samples)) / rated.samples
-            ) as half_width
+                greatest(least(middle - half_width, rated.mean), 0) as low, least(greatest(middle + half_width, rated.mean), 1) as high
+            from (
+                select
+                    (rated.mean + z_squared / (2 * rated.samples)) / (1 + z_squared / rated.samples) as middle,
+                    sqrt(z_squared * (rated.mean * (1 - rated.mean) + z_squared / (4 * rated.samples)) / rated.samples)
+                    / (1 + z_squared / rated.samples) as half_width
+            ) as unbounded
         ) as wilson on rated.samples > 0
         order by 1, 2;
 end

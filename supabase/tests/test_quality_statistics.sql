@@ -182,6 +182,8 @@ do $$
 begin
     perform pg_temp.rate(1, 0.8, '2021-01-01', model => 'always good', copies => 8);
     perform pg_temp.rate(0, 0.8, '2021-01-01', model => 'never good', copies => 53);
+    perform pg_temp.rate(1, 0.8, '2021-01-01', model => 'good once', copies => 1);
+    perform pg_temp.rate(0, 0.8, '2021-01-01', model => 'bad thirty times', copies => 30);
 end
 $$;
 select results_eq(
@@ -189,7 +191,8 @@ select results_eq(
         select model, realised_low = 0, realised_high = 1
         from public.quality_by('2021-01-01', '2021-01-02') order by model
     $$,
-    $$values ('always good', false, true), ('never good', true, false)$$, 'an interval ends at 0 and at 1, however it is rounded'
+    $$values ('always good', false, true), ('bad thirty times', true, false), ('good once', false, true), ('never good', true, false)$$,
+    'an interval ends at 0 and at 1, however it is rounded'
 );
 
 -- Several sources of one answer.
