@@ -8,6 +8,7 @@ from uuid import UUID
 
 from backend.replay.decision import Choice, Decision, Entry, NotRecomputableError, as_recorded, recompute
 from backend.routing.catalogue import Catalogue
+from backend.routing.rank import Ranking
 
 Difference = TypeVar("Difference")
 # By which catalogue a decision is taken as made; may raise NotRecomputableError.
@@ -25,18 +26,27 @@ class Finding(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A decision that another catalogue makes otherwise. None: no candidate clears the floor, and it is refused."""
+    """A decision that another catalogue makes otherwise. None: no candidate clears the floor, and it is refused.
+
+    ``old_cost_now_nano_usd`` is what the old choice is expected to cost by the new catalogue, where another one comes first there
+    and it is still in it.
+    """
 
     decision_id: UUID
     old: Choice | None
     new: Choice | None
+    old_cost_now_nano_usd: int | None = None
 
     @property
     def expected_cost_difference_nano_usd(self) -> int | None:
-        """What the new choice is expected to cost more; less than 0 if it is cheaper, None without two to compare."""
+        """What the new choice is expected to cost more; less than 0 if it is cheaper, None without two to compare.
+
+        Both by the new catalogue, where that has both: it has other lengths of answers, too, for which no choice is to blame.
+        """
         if self.old is None or self.new is None:
             return None
-        return self.new.expected_cost_nano_usd - self.old.expected_cost_nano_usd
+        known = self.old_cost_now_nano_usd
+        return self.new.expected_cost_nano_usd - (self.old.expected_cost_nano_usd if known is None else known)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +75,18 @@ def changed_decisions(
 
     def changes(decision: Decision) -> Change | None:
         before = Choice.of(recompute(decision, old(decision)))
-        after = Choice.of(recompute(decision, new if isinstance(new, Catalogue) else new(decision)))
-        return Change(decision.id, before, after) if before != after else None
+        ranking = recompute(decision, new if isinstance(new, Catalogue) else new(decision))
+        after = Choice.of(ranking)
+        return Change(decision.id, before, after, _cost_now(before, ranking)) if before != after else None
 
     return _compare(decisions, changes)
+
+
+def _cost_now(old: Choice | None, ranking: Ranking) -> int | None:
+    """Return what a choice is expected to cost by a ranking in which it is not the first, in nano-USD; None where it is not."""
+    others = (*ranking.eligible[1:], *ranking.rejected)
+    costs = {(s.candidate.provider, s.candidate.model): s.expected_cost_nano_usd for s in others}
+    return costs.get((old.provider, old.model)) if old else None
 
 
 def _compare(

@@ -80,7 +80,10 @@ class Snapshots:
             NotRecomputableError: there is no such snapshot.
         """
         if _rates(self._connection.execute(_RATES, [rates_id])).id is None:
-            raise NotRecomputableError(f"there are no rates {rates_id}.")
+            newest = _rates(self._connection.execute(_NEWEST_RATES)).id
+            raise NotRecomputableError(
+                f"there are no rates {rates_id}; the newest are {newest or 'not there'}."
+            )
         return lambda decision: self._read(decision.catalogue_version, rates_id)
 
     def of(self, decision: Decision) -> Catalogue:

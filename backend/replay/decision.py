@@ -31,7 +31,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The candidate that comes first, and what the request was expected to cost there, in nano-USD."""
+    """The candidate that comes first, and what the request is expected to cost there, in nano-USD."""
 
     provider: str
     model: str

@@ -13,6 +13,7 @@ from backend.replay.decision import Choice, Decision, NotRecomputableError, read
 from backend.replay.report import MOST_NAMED, change_lines, limit_lines, replay_lines
 from backend.routing.catalogue import Catalogue
 from backend.routing.rank import rank
+from backend.routing.rate_snapshot import RateSnapshot
 from backend.routing.request import RoutingRequest
 from tests.unit.samples import candidate, catalogue, ladder, routing_request
 
@@ -120,6 +121,20 @@ def test_a_change_has_both_choices_and_their_difference(new: list[dict[str, Any]
     assert found.expected_cost_difference_nano_usd == (
         other and other.expected_cost_nano_usd - old.expected_cost_nano_usd
     )
+
+
+def test_a_dearer_choice_is_dearer_however_short_answers_are_now() -> None:
+    """Both are compared by the lengths of answers that the new catalogue knows."""
+    worse = [ladder(3)[0] | {"qualities": {"general": 0.1}}, *ladder(3)[1:]]
+    short = RateSnapshot(output_tokens={"chat": 10})
+    (found,) = changed_decisions([recorded()], by_old, catalogue(*worse).with_rates(short)).differing
+    known, asked = (ranked_first(catalogue(*pool).with_rates(short)) for pool in (ladder(3), worse))
+    assert known is not None
+    assert asked is not None
+    assert found.new == asked
+    assert asked.expected_cost_nano_usd < recorded().ranking[0]["expected_cost_nano_usd"]
+    difference = asked.expected_cost_nano_usd - known.expected_cost_nano_usd
+    assert (found.expected_cost_difference_nano_usd, difference > 0) == (difference, True)
 
 
 def ranked_first(pool: Catalogue) -> Choice | None:
