@@ -16,9 +16,12 @@ class Facts(msgspec.Struct, frozen=True):
     """What a caller is told of a decision beside the answer. None: there is nothing to tell."""
 
     decision_id: UUID
+    rule: str
+    task: str
     model: str | None
     provider: str | None
     quality: float | None
+    quality_bound: float | None
     floor: float | None
     floor_cleared: bool | None
     attempts: int
@@ -28,13 +31,28 @@ class Facts(msgspec.Struct, frozen=True):
     def of(cls, decision: DecisionOpening, attempts: int, answered: Attempt | None = None) -> Self:
         """Return the facts of a decision after so many attempts; ``answered`` is the one that did."""
         if answered is None:
-            return cls(decision.id, None, None, None, decision.floor, None, attempts, None)
+            return cls(
+                decision_id=decision.id,
+                rule=decision.requested_rule,
+                task=decision.task,
+                model=None,
+                provider=None,
+                quality=None,
+                quality_bound=None,
+                floor=decision.floor,
+                floor_cleared=None,
+                attempts=attempts,
+                clamped_max_tokens=None,
+            )
         scored = answered.scored
         return cls(
             decision_id=decision.id,
+            rule=decision.requested_rule,
+            task=decision.task,
             model=scored.candidate.model,
             provider=scored.candidate.provider,
             quality=scored.quality,
+            quality_bound=scored.quality_bound,
             floor=decision.floor,
             floor_cleared=None if decision.floor is None else scored.rejected is None,
             attempts=attempts,

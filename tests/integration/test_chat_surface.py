@@ -11,7 +11,18 @@ from tests.support.gateway_fixtures import ALLOWED_ORIGIN
 from tests.support.scene import COMPLETIONS, DECISION_HEADER, Scene, error_code, facts
 from tests.support.tenant import DEFAULT_MAX_OUTPUT_TOKENS, NANO_USD_PER_USD
 
-EXPOSED = {"decision-id", "model", "provider", "quality", "floor", "attempts", "cost-usd"}
+EXPOSED = {
+    "decision-id",
+    "rule",
+    "task",
+    "model",
+    "provider",
+    "quality",
+    "quality-bound",
+    "floor",
+    "attempts",
+    "cost-usd",
+}
 PREFLIGHT = {
     "access-control-request-method": "POST",
     "access-control-request-headers": "authorization,content-type,x-clearfloor-agent",
@@ -24,9 +35,12 @@ async def test_a_plain_answer_carries_every_header(scene: Scene) -> None:
     response = await scene.chat(model="auto:0.6")
     headers = {name: response.headers[f"x-clearfloor-{name}"] for name in EXPOSED}
     decision = scene.decision()
-    cost = headers.pop("cost-usd")
+    cost, bound = headers.pop("cost-usd"), headers.pop("quality-bound")
+    assert bound == f"{decision['candidates'][0]['quality_bound']:g}"
     assert headers == {
         "decision-id": str(decision["id"]),
+        "rule": decision["decision_rule"],
+        "task": decision["task"],
         "model": candidate.model,
         "provider": candidate.provider,
         "quality": "0.83",

@@ -104,9 +104,12 @@ async def test_an_answer_is_the_provider_s_with_the_decision_s_facts_in_its_head
     response = await backend.ask()
     assert (response.status_code, response.json()["choices"][0]["message"]["content"]) == (200, "Hi.")
     assert facts(response) == {
+        "rule": "cheapest_clearing_floor",
+        "task": "chat",
         "model": "model-1",
         "provider": "provider-1",
         "quality": "0.8",
+        "quality-bound": "0.709875",
         "floor": "0.7",
         "floor-cleared": "true",
         "attempts": "1",
@@ -127,7 +130,12 @@ async def test_the_best_there_is_says_that_the_floor_is_not_cleared(backend: Bac
     response = await backend.ask(clearfloor={"floor": 0.99, "on_miss": "best"})
     assert response.status_code == 200
     told = facts(response)
-    assert (told["model"], told["floor"], told["floor-cleared"]) == ("model-1", "0.99", "false")
+    assert (told["rule"], told["model"], told["floor"], told["floor-cleared"]) == (
+        "best_effort",
+        "model-1",
+        "0.99",
+        "false",
+    )
     (opening,) = backend.gateway.postgrest.sent("insert_decisions")
     assert (opening["requested_rule"], opening["floor"]) == ("best_effort", 0.99)
     response = await backend.ask(clearfloor={"floor": 0.5, "on_miss": "best"})
@@ -235,7 +243,10 @@ async def test_a_failure_has_the_decision_s_facts_and_costs_nothing(backend: Bac
     assert facts(response) == {
         "model": "none",
         "provider": "none",
+        "rule": "cheapest_clearing_floor",
+        "task": "chat",
         "quality": "none",
+        "quality-bound": "none",
         "floor": "0.7",
         "floor-cleared": "none",
         "attempts": "2",

@@ -8,7 +8,19 @@ from backend.dispatch.answers import Delivery, Facts, Vault
 from backend.ids import uuid7
 
 OLD, NEW = (Fernet.generate_key().decode() for _ in range(2))
-FACTS = Facts(uuid7(), "model", "provider", 0.8, 0.7, floor_cleared=True, attempts=2, clamped_max_tokens=None)
+FACTS = Facts(
+    decision_id=uuid7(),
+    rule="cheapest_clearing_floor",
+    task="chat",
+    model="model",
+    provider="provider",
+    quality=0.8,
+    quality_bound=0.7,
+    floor=0.7,
+    floor_cleared=True,
+    attempts=2,
+    clamped_max_tokens=None,
+)
 BODY = b'{"choices": []}'
 
 
