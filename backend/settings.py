@@ -154,7 +154,7 @@ class Settings(BaseSettings):
         ge=0,
         le=0.5,
         description="Of the requests that may explore, this share goes first to a cheaper model that may clear the floor though"
-        " it is not expected to, so that feedback is heard of it. 0: none.",
+        " it is not expected to, so that feedback is heard of it. 0: none; at most 0.5.",
     )
     catalogue_refresh_seconds: float = _more_than_zero(2.0, "Between two looks at the catalogue.")
 

@@ -56,6 +56,7 @@ def next_lines(url: str, rest_url: str, decision_id: str) -> Iterator[str]:
     yield "Look next"
     yield _line("why", f"GET {url}/v1/decisions/{decision_id}")
     yield _line("rows", f"GET {rest_url}/routing_outcomes?order=id.desc, as a member")
+    yield _line("again", f'clearfloor replay "$DATABASE_URL" --decision {decision_id}')
     yield _line("keys", "all of them are in .clearfloor/dev.env")
     yield _line("docs", "docs/api.md, docs/operating.md")
 

@@ -71,8 +71,9 @@ def _arguments() -> argparse.Namespace:
     given = parser.parse_args()
     if given.folds < _FEWEST_FOLDS:
         parser.error(f"--folds is at least {_FEWEST_FOLDS}: what is measured is not trained on")
-    if given.prompts and not (given.models and given.out):
-        parser.error("--prompts needs --models and --out")
+    together = (given.prompts, given.models, given.out)
+    if any((*together, given.class_column)) and not all(together):
+        parser.error("--prompts, --models and --out go together, and --class-column with them")
     return given
 
 

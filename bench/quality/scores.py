@@ -20,6 +20,7 @@ from bench.quality.predictors import (
     quality,
 )
 from bench.quality.recorded import Pool
+from bench.quality.run import say
 
 _DECIMALS = 6
 
@@ -58,6 +59,9 @@ def write_scores(request: Request, pools: Sequence[Pool], classifier: Classifier
         source: {model: outcomes.estimates(source, model) for model in _models_of(source, models)}
         for source in sorted({row.get("source", "") for row in prompts})
     }
+    unknown = sorted({model for of_source in qualities.values() for model in of_source} - outcomes.models)
+    if unknown:
+        say(f"no outcomes are recorded of {', '.join(unknown)}: predicted by the mean of the others")
     rows = [
         (row["prompt_id"], model, f"{quality(estimates, posterior):.{_DECIMALS}f}")
         for row in prompts
@@ -89,6 +93,11 @@ class _Outcomes:
     def __init__(self, pools: Sequence[Pool]) -> None:
         self._by_pool = {pool.name: observed_sums(pool) for pool in pools}
         self._tier_means = {pool.name: float(pool.scores.mean()) for pool in pools}
+
+    @property
+    def models(self) -> frozenset[str]:
+        """The models of which there are any."""
+        return frozenset(model for by_model in self._by_pool.values() for model in by_model)
 
     def estimates(self, source: str, model: str) -> Estimates:
         """Return what to expect of a model: by its outcomes in that pool; else in all; else what its tier shows."""
