@@ -18,10 +18,10 @@ insert into public.organizations (id, name) values
 ('019a0000-0000-7000-8000-000000000002', 'Other')
 on conflict (id) do nothing;
 
-insert into public.agents (id, organization_id, name, default_floor, default_max_output_tokens) values
-('019a0000-0000-7000-8000-000000000021', '019a0000-0000-7000-8000-000000000001', 'demo', 0.7, 512),
-('019a0000-0000-7000-8000-000000000022', '019a0000-0000-7000-8000-000000000002', 'other', 0.7, 512),
-('019a0000-0000-7000-8000-000000000023', '019a0000-0000-7000-8000-000000000001', 'capped', 0.7, 512)
+insert into public.agents (id, organization_id, name, default_floor, default_max_output_tokens, baseline_model) values
+('019a0000-0000-7000-8000-000000000021', '019a0000-0000-7000-8000-000000000001', 'demo', 0.7, 512, 'sim-large'),
+('019a0000-0000-7000-8000-000000000022', '019a0000-0000-7000-8000-000000000002', 'other', 0.7, 512, 'sim-large'),
+('019a0000-0000-7000-8000-000000000023', '019a0000-0000-7000-8000-000000000001', 'capped', 0.7, 512, 'sim-large')
 on conflict (id) do nothing;
 
 insert into public.organization_members (organization_id, user_id, role, default_agent_id) values
