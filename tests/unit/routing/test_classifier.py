@@ -37,13 +37,8 @@ QUESTION = (
 ANY_TEXT = st.text(st.characters(exclude_categories=()))
 
 GOLDEN = {
-    "Is it ethical to lie to a friend?": {
-        "science_question": 0.8801,
-        "commonsense": 0.0886,
-        "fact_lookup.trivia": 0.0201,
-        REST: 0.0112,
-    },
-    "Why do plants need light to grow?": {"science_question": 0.8056, "commonsense": 0.1674, REST: 0.027},
+    "Is it ethical to lie to a friend?": {"science_question": 0.9169, "commonsense": 0.0511, REST: 0.032},
+    "Why do plants need light to grow?": {"science_question": 0.8608, "commonsense": 0.1122, REST: 0.027},
 }
 
 
@@ -70,6 +65,9 @@ def most_probable(*texts: str) -> str:
         ("Write a friendly email to my team that I will be on holiday next week.", "chat"),
         ("Rewrite the following paragraph so that it sounds more polite.", "chat"),
         ("can you help me write a cover letter", "chat"),
+        ("Write a function that sorts a list of words.", "code"),
+        ("write a python script to rename files", "code"),
+        ("write a poem about the sea", "chat"),
         ("hello how are you today", "chat"),
     ],
 )
