@@ -25,7 +25,7 @@ _MOST_ITERATIONS = 200
 _TOLERANCE = 1e-3
 _FEWEST_CLASSES = 3
 # One example in ten is seen a second time as people type it. Without, the benchmark whose questions are typed so stands for
-# whatever is: of prompts to assistants, typed so, half were taken for `fact_lookup`, and are one in seven now.
+# whatever is: of prompts to assistants, typed so, half were taken for `fact_lookup`, and are one in eight now.
 _ONE_TYPED_IN = 10
 _END_MARKS = " .?!:"
 
