@@ -12,20 +12,20 @@ from backend.dispatch.attempt import Attempt
 from backend.store.record import DecisionOpening
 
 
-class Facts(msgspec.Struct, frozen=True):
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """What a caller is told of a decision beside the answer. None: there is nothing to tell."""
 
     decision_id: UUID
     rule: str
     task: str
-    model: str | None
-    provider: str | None
-    quality: float | None
-    quality_bound: float | None
+    model: str | None = None
+    provider: str | None = None
+    quality: float | None = None
+    quality_bound: float | None = None
     floor: float | None
-    floor_cleared: bool | None
+    floor_cleared: bool | None = None
     attempts: int
-    clamped_max_tokens: int | None
+    clamped_max_tokens: int | None = None
 
     @classmethod
     def of(cls, decision: DecisionOpening, attempts: int, answered: Attempt | None = None) -> Self:
@@ -35,14 +35,8 @@ class Facts(msgspec.Struct, frozen=True):
                 decision_id=decision.id,
                 rule=decision.requested_rule,
                 task=decision.task,
-                model=None,
-                provider=None,
-                quality=None,
-                quality_bound=None,
                 floor=decision.floor,
-                floor_cleared=None,
                 attempts=attempts,
-                clamped_max_tokens=None,
             )
         scored = answered.scored
         return cls(
