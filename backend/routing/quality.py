@@ -117,20 +117,20 @@ def _estimates(
     learned = rates.learned.get(name, {})
     strength = rates.prior_strength
 
-    def estimate(task: str, heard: Learned) -> Estimate:
+    def evidence(task: str, heard: Learned) -> tuple[float, float, float, float]:
         # What was learned of the class itself counts once: not in its prior, too.
         others = {other: sums for other, sums in heard.items() if other != task}
-        return Estimate.of_rate(prior(task, others), strength, *heard.get(task, (0.0, 0.0)))
+        return prior(task, others), strength, *heard.get(task, (0.0, 0.0))
 
     def prior(task: str, heard: Learned) -> float:
         # The general figure is the model's mean, which is what it has shown, too.
         if task in qualities and task != GENERAL_TASK:
             return qualities[task]
         if (wider := class_of(task)) != task and wider in {*qualities, *heard}:
-            return estimate(wider, heard).quality
+            return _shrunk(*evidence(wider, heard))
         return _mean_moved_by(heard, mean, qualities, strength)
 
-    return {task: estimate(task, learned) for task in {GENERAL_TASK, *qualities, *learned}}
+    return {task: Estimate.of_rate(*evidence(task, learned)) for task in {GENERAL_TASK, *qualities, *learned}}
 
 
 def _mean_moved_by(learned: Learned, mean: float, qualities: Mapping[str, float], strength: float) -> float:
