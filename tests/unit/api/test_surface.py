@@ -160,6 +160,10 @@ async def test_an_explored_answer_says_that_the_floor_is_not_cleared_and_one_aft
     backend.gateway.script(POOL[0], refused(500))
     told = facts(await backend.ask())
     assert (told["model"], told["floor-cleared"], told["attempts"]) == ("model-2", "true", "2")
+    # What would end it for any other candidate is not the last word of one that is explored.
+    backend.gateway.script(POOL[0], refused(400))
+    told = facts(await backend.ask())
+    assert (told["model"], told["floor-cleared"], told["attempts"]) == ("model-2", "true", "2")
     told = facts(await backend.ask(clearfloor={"explore": False}))
     assert (told["model"], told["floor-cleared"]) == ("model-2", "true")
     # Drawn, but there is nobody to explore, or nobody who clears.
@@ -167,6 +171,7 @@ async def test_an_explored_answer_says_that_the_floor_is_not_cleared_and_one_aft
     await backend.ask(clearfloor={"floor": 0.99, "on_miss": "best"})
     openings = backend.gateway.postgrest.sent("insert_decisions")
     assert [(opening["requested_rule"], opening["routing_request"]["explores"]) for opening in openings] == [
+        ("exploration", True),
         ("exploration", True),
         ("exploration", True),
         ("cheapest_clearing_floor", False),

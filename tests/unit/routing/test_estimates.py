@@ -60,6 +60,7 @@ def test_what_is_known_of_a_class_holds_for_its_kinds_until_more_is_known() -> N
     assert qualities({"general": 0.8}, rates, kind) == pytest.approx(0.2)
     assert qualities({"general": 0.8}, rates, "law") == pytest.approx(0.4)
     rates = RateSnapshot(learned={"m": {"code": (0.0, 3 * STRENGTH), kind: (0.0, STRENGTH)}})
+    assert qualities({"general": 0.8}, rates, kind) == pytest.approx(0.2 / 2)
     assert qualities({"general": 0.8, "code": 0.6}, rates, kind) == pytest.approx(0.6 / 4 / 2)
     rates = RateSnapshot(learned={"m": {"code": (0.0, STRENGTH), kind: (STRENGTH, STRENGTH)}})
     assert qualities({"general": 0.8}, rates, kind) == pytest.approx(0.7)

@@ -243,7 +243,7 @@ def test_the_mean_answer_of_the_classes_is_what_a_request_is_expected_to_cost() 
         (scored,) = rank(routing_request(**asked), pool).eligible
         return scored.expected_cost_nano_usd
 
-    assert cost(task="code") == 900
+    assert cost(task="code") == cost(task="code.completion") == 900
     assert cost(task="code", choices=2) == 1_800
     assert cost(task="code", output_limit_tokens=300) == 300
     assert cost(posterior=(("code", 0.5), ("chat", 0.5))) == 501
