@@ -4,15 +4,21 @@ select plan(39);
 call clearfloor_tests.create_organizations();
 call clearfloor_tests.create_catalogue();
 
+create procedure pg_temp.cap_the_hour(most bigint) language plpgsql as $$
+begin
+    perform public.set_spend_cap(
+        clearfloor_tests.id('cap'), clearfloor_tests.id('acme'), clearfloor_tests.id('acme agent'), 'hour', most
+    );
+end
+$$;
+
 -- Expired decisions of other data are closed first, and other sweepers wait until the end of this file.
 do $$
 begin
     perform pg_advisory_xact_lock(hashtextextended('clearfloor.sweep_decisions', 0));
     perform public.sweep_decisions(1000000);
     perform public.top_up_wallet(clearfloor_tests.id('funds'), clearfloor_tests.id('acme'), 1000);
-    perform public.set_spend_cap(
-        clearfloor_tests.id('cap'), clearfloor_tests.id('acme'), clearfloor_tests.id('acme agent'), 'hour', 1000
-    );
+    call pg_temp.cap_the_hour(1000);
 end
 $$;
 set local role service_role;
@@ -138,13 +144,7 @@ select is(
     array[null, null], 'two more are beyond their lease'
 );
 select is(public.sweep_decisions(10), 2, 'they are swept');
-do $$
-begin
-    perform public.set_spend_cap(
-        clearfloor_tests.id('cap'), clearfloor_tests.id('acme'), clearfloor_tests.id('acme agent'), 'hour', 145
-    );
-end
-$$;
+call pg_temp.cap_the_hour(145);
 select is(
     pg_temp.complete_late('capped'),
     '{"outcome_status": "succeeded", "charge_nano_usd": 5, "operator_loss_nano_usd": 5, "error": null}',
@@ -158,13 +158,7 @@ select is(clearfloor_tests.decision('failing', 'outcome_status'), null, 'it is o
 
 -- A late completion counts in the window in which it was opened, and is limited by that one alone.
 reset role;
-do $$
-begin
-    perform public.set_spend_cap(
-        clearfloor_tests.id('cap'), clearfloor_tests.id('acme'), clearfloor_tests.id('acme agent'), 'hour', 160
-    );
-end
-$$;
+call pg_temp.cap_the_hour(160);
 select is(
     clearfloor_tests.open(clearfloor_tests.opening('yesterday', '{"lease_seconds": -60, "bound_nano_usd": 5}')), array[null],
     'a decision is open'
