@@ -1,6 +1,5 @@
 """Predictors of quality: the gateway's, and those it is compared with. Each is fitted on pools and predicts a matrix."""
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
@@ -31,9 +30,15 @@ def learned(observed: Observed, tier_mean: float) -> Estimates:
 
 
 def quality(estimates: Estimates, posterior: Posterior) -> float:
-    """Return the quality that the gateway expects for a posterior, 0 to 1, of a model of which something is known."""
+    """Return the quality that the gateway expects for a posterior, 0 to 1.
+
+    Raises:
+        ValueError: nothing is known of the model.
+    """
     found = expected(estimates, tuple(posterior.items()))
-    return found.quality if found else math.nan
+    if found is None:
+        raise ValueError("nothing is known of the model")
+    return found.quality
 
 
 def observed_sums(pool: Pool) -> dict[str, Observed]:
